@@ -1,0 +1,1 @@
+"""The networks that all models share, and the files they are kept in."""

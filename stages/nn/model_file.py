@@ -1,0 +1,125 @@
+"""Model folders: `config.json` beside `model.safetensors`. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stages.errors import DataMismatch
+
+FORMAT_VERSION = 1
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """What a model folder holds, before any network is built from it."""
+
+    kind: str
+    """`soundstorm`, `codec`, `vocoder`, `best-rq`, ..."""
+
+    config: dict[str, Any]
+    """The network's configuration, ready for its config class."""
+
+    tokens: dict[str, Any] = field(default_factory=dict)
+    """What it speaks: `TokenSpec.to_json()` under `semantic` and `acoustic`, where they apply."""
+
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Where it came from: preset, steps, settings of its training."""
+
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    fingerprint: str = ""
+    """SHA-256 hex of the kind, the configuration and the weights' file."""
+
+
+def save_model_file(
+    folder: Path,
+    *,
+    kind: str,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    tokens: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model folder; each file appears whole or not at all (`.tmp`, then rename).
+
+    The weights go first, so a folder with a `config.json` is a folder with weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    temporary = folder / (WEIGHTS_NAME + ".tmp")
+    save_file(tensors, str(temporary))
+    os.replace(temporary, folder / WEIGHTS_NAME)
+    document = {
+        "format_version": FORMAT_VERSION,
+        "kind": kind,
+        "config": dict(config),
+        "tokens": dict(tokens or {}),
+        "extra": dict(extra or {}),
+    }
+    temporary = folder / (CONFIG_NAME + ".tmp")
+    temporary.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, folder / CONFIG_NAME)
+
+
+def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
+    """Read a model folder, weights on the CPU.
+
+    Raises:
+        DataMismatch: if it is no model folder, of another `kind`, of a newer format, or damaged.
+    """
+    document = read_model_config(folder, kind=kind)
+    weights_path = folder / WEIGHTS_NAME
+    try:
+        weights = load_file(str(weights_path))
+    except FileNotFoundError:
+        raise DataMismatch(f"{folder} has no {WEIGHTS_NAME}: its model was never saved") from None
+    except (SafetensorError, OSError) as error:
+        raise DataMismatch(f"{weights_path} is damaged ({error}): save or copy it again") from None
+    digest = hashlib.sha256()
+    digest.update(
+        json.dumps([document["kind"], document["config"]], sort_keys=True).encode()
+    )
+    digest.update(weights_path.read_bytes())
+    return ModelFile(
+        kind=document["kind"],
+        config=document["config"],
+        tokens=document.get("tokens", {}),
+        extra=document.get("extra", {}),
+        weights=weights,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def read_model_config(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
+    """Read and check a model folder's `config.json` alone, without its weights."""
+    path = folder / CONFIG_NAME
+    try:
+        document = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataMismatch(
+            f"{folder} is no model: it has no {CONFIG_NAME} (a folder that `train -o` wrote has)"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise DataMismatch(f"{path} is not JSON: save or copy the model again") from None
+    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+        raise DataMismatch(f"{path} does not say which kind of model it is")
+    if document.get("format_version") != FORMAT_VERSION:
+        raise DataMismatch(
+            f"{path} has format version {document.get('format_version')}; this soundstorm reads "
+            f"version {FORMAT_VERSION}"
+        )
+    if kind is not None and document["kind"] != kind:
+        raise DataMismatch(f"{folder} holds a {document['kind']} model where a {kind} is needed")
+    return document

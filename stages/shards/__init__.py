@@ -1,0 +1,1 @@
+"""Parquet token shards: schema, provenance, reading, writing, partitioning and pipes."""
