@@ -1,0 +1,1 @@
+"""The `soundstorm` command: one thin module a subcommand."""

@@ -1,0 +1,5 @@
+"""`python -m soundstorm_cli`."""
+
+from soundstorm_cli.main import run
+
+run()

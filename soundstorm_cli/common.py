@@ -1,0 +1,201 @@
+"""What every subcommand shares: options, inputs and outputs, progress, and how a run ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stages.errors import DataMismatch
+
+if TYPE_CHECKING:
+    from stages.shards.runner import RunResult
+    from stages.shards.source import RowSource
+
+OutputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--output", "-o",
+        help="A folder of shards, one .parquet file, or - for an Arrow stream on standard output "
+        "(the default where that is a pipe).",
+    ),
+]  # fmt: skip
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Do only part I of N (0-based), as a job array."),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Redo what is there already and matches.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print a result object a script can read on standard output.")
+]
+KeepGoingOption = Annotated[
+    bool, typer.Option("--keep-going", help="Exit 0 even if some rows failed.")
+]
+RowsPerShardOption = Annotated[
+    int,
+    typer.Option("--rows-per-shard", min=1, help="Rows of an output shard made from audio."),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Processes that read audio ahead; all cores by default."),
+]
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Tell the user something, on standard error."""
+    if not quiet:
+        print(text, file=sys.stderr)
+
+
+def resolve_input(inputs: Sequence[str] | None) -> list[str]:
+    """The inputs, or standard input where none is named and something is piped in.
+
+    Raises:
+        DataMismatch: if none is named and standard input is a terminal.
+    """
+    if inputs:
+        return list(inputs)
+    if sys.stdin is None or sys.stdin.isatty():
+        raise DataMismatch("no input: name a path, or pipe the output of a stage in")
+    return ["-"]
+
+
+def resolve_output(output: str | None) -> str:
+    """The output, or standard output where none is named and it is a pipe or a file.
+
+    Raises:
+        DataMismatch: if the data would go to a terminal.
+    """
+    if output not in (None, "-"):
+        return str(output)
+    if sys.stdout.isatty():
+        raise DataMismatch(
+            "standard output is a terminal: give -o a folder, or pipe into the next stage"
+        )
+    return "-"
+
+
+def open_inputs(inputs: Sequence[str]) -> RowSource:
+    """Token shards, a stream, or audio (files, folders, globs, manifests), as rows.
+
+    Raises:
+        DataMismatch: if there is nothing usable there.
+    """
+    from stages.shards.reader import is_token_set, open_rows
+
+    if list(inputs) == ["-"] or any(map(is_token_set, inputs)):
+        return open_rows(inputs)
+    from stages.audio.sources import find_utterances
+    from stages.shards.source import UtteranceList
+
+    return UtteranceList(find_utterances(inputs), where=" ".join(inputs))
+
+
+def refuse_json_with_stream(output: str, *, as_json: bool) -> None:
+    """One standard output cannot carry both data and a result object."""
+    if as_json and output == "-":
+        raise DataMismatch("--json and a stream cannot share standard output: give -o a path")
+
+
+def pick_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is a GPU and `cpu` elsewhere.
+
+    Raises:
+        DataMismatch: if the device does not exist here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise DataMismatch(f"there is no device {device} here: use cpu or auto") from None
+    return device
+
+
+def worker_count(workers: int | None) -> int:
+    """Processes to read audio with: what was asked for, or one a core."""
+    return workers if workers is not None else len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def progress(
+    description: str, total: int | None, *, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error, only where that is a terminal; yields `advance(n)`."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda amount: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+def finish(result: dict[str, Any], *, failed: int, keep_going: bool, as_json: bool) -> None:
+    """Print the result object where asked for, and exit 1 if rows failed.
+
+    Raises:
+        typer.Exit: with code 1 if `failed` and not `keep_going`.
+    """
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+    if failed and not keep_going:
+        raise typer.Exit(1)
+
+
+def finish_rows(
+    name: str, result: RunResult, *, keep_going: bool, as_json: bool, quiet: bool
+) -> None:
+    """The end of a stage that wrote rows: a summary, its failures, the exit code."""
+    for line in result.failures[:5]:
+        say(f"{name}: {line['id']}: {line['reason']}")
+    hidden = len(result.failures) - 5
+    if hidden > 0:
+        say(f"{name}: ... and {hidden} more failures")
+    summary = f"{name}: {result.rows} rows"
+    if result.output != "-":
+        summary += f" in {result.shards_written} shards to {result.output}"
+        summary += f", {result.shards_skipped} shards already done" * bool(result.shards_skipped)
+    say(summary, quiet=quiet)
+    if result.failed:
+        say(f"{name}: {result.failed} rows failed" + _failures_hint(result))
+    finish(result.to_json(), failed=result.failed, keep_going=keep_going, as_json=as_json)
+
+
+def _failures_hint(result: RunResult) -> str:
+    if result.output == "-":
+        return ""
+    name = "failures.jsonl"
+    if result.output.endswith(".parquet"):
+        return f" (see {result.output.removesuffix('.parquet')}.{name})"
+    return f" (see {result.output.rstrip('/')}/{name})"

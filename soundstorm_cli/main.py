@@ -1,0 +1,93 @@
+"""The `soundstorm` command: its subcommands, and how every error ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from soundstorm_cli.inspect import inspect
+from stages.errors import SoundStormError
+from stages.version import __version__
+
+app = typer.Typer(
+    name="soundstorm",
+    help="Composable stages for parallel audio generation: audio to semantic and acoustic tokens, "
+    "a SoundStorm model between them, and sound again.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"soundstorm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Composable stages for parallel audio generation."""
+
+
+app.command("inspect")(inspect)
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error that a user can cause is one sentence.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or data that does not fit, 130 on Ctrl-C.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+    except SoundStormError as error:
+        code = _complain(str(error), error.exit_code)
+    except typer.Abort:
+        code = INTERRUPTED
+    except KeyboardInterrupt:
+        code = _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        code = PIPE_CLOSED
+    except Exception as error:
+        code = _usage_error(error)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: Exception) -> int:
+    """Click's own errors, in its own words; anything else is our bug and keeps its traceback."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return int(getattr(error, "exit_code", 2))
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"soundstorm: {sentence}", file=sys.stderr)
+    return code
+
+
+def _leave(code: int) -> None:
+    """Exit, without Python's complaint if standard output was closed by its reader."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or PIPE_CLOSED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

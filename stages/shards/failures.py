@@ -1,0 +1,76 @@
+"""`failures.jsonl`: the rows a run could not use, beside its output."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.shards.writer import atomic_path
+
+FAILURES_NAME = "failures.jsonl"
+
+
+class FailureLog:
+    """Collects the failures of one part and, at the end, puts them in the shared file.
+
+    The lines of other parts stay, those of this part's earlier runs go; a lock lets array jobs
+    share one file.
+    """
+
+    def __init__(self, path: Path | None, *, part: str = "") -> None:
+        self._path = path
+        self._part = part
+        self._lines: list[dict[str, str]] = []
+
+    def add(self, row_id: str, reason: str) -> None:
+        """Note a failed row and its one-line reason."""
+        line = {"id": row_id, "reason": " ".join(reason.split()), "part": self._part}
+        self._lines.append(line)
+
+    @property
+    def count(self) -> int:
+        return len(self._lines)
+
+    @property
+    def lines(self) -> list[dict[str, str]]:
+        """What was added, as it will be written."""
+        return list(self._lines)
+
+    def save(self) -> None:
+        """Merge into the file; no file is made where nothing failed."""
+        path = self._path
+        if path is None or not (self._lines or path.exists()):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            kept = [line for line in read_failures(path) if line.get("part") != self._part]
+            lines = sorted(kept + self._lines, key=lambda line: (line["part"], line["id"]))
+            if not lines:
+                path.unlink(missing_ok=True)
+                return
+            with atomic_path(path) as temporary:
+                temporary.write_text(
+                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                )
+
+
+def read_failures(path: Path) -> list[dict[str, str]]:
+    """The lines of a `failures.jsonl`; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder itself, so that no lock file is left behind."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,160 @@
+"""Reading token shards: a file, a folder of parts, a glob, several of them, or standard input."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.errors import DataMismatch
+from stages.shards.partition import Shard, parse_part_name, part_name
+from stages.shards.provenance import Provenance, hash_file
+from stages.shards.rows import Row, check_schema, rows_from_batch
+from stages.shards.source import ROWS_PER_BATCH, RowSource, WorkUnit
+
+
+def open_rows(source: str | Path | Sequence[str | Path]) -> RowSource:
+    """Open token shards, or standard input where `source` is `-`.
+
+    Raises:
+        DataMismatch: if there is nothing, no shard, or shards that do not fit together.
+        StageFailure: if standard input is empty or cut short.
+    """
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if [str(item) for item in sources] == ["-"]:
+        from stages.shards.pipes import open_stdin
+
+        return open_stdin()
+    if "-" in map(str, sources):
+        raise DataMismatch("`-` stands alone: give either standard input or paths")
+    return ShardSet([Path(item) for item in sources])
+
+
+class ShardSet(RowSource):
+    """Parquet shards whose tokens fit together, in the order of their names."""
+
+    def __init__(self, sources: Sequence[Path]) -> None:
+        self.where = " ".join(str(source) for source in sources)
+        self._sources = sources
+        self._files = [file for source in sources for file in _files_of(source)]
+        first, *others = self._files
+        handle = open_parquet(first)
+        self.schema = handle.schema_arrow.remove_metadata()
+        self.provenance = Provenance.from_metadata(handle.schema_arrow.metadata, where=str(first))
+        check_schema(self.schema, where=str(first))
+        self.num_rows = handle.metadata.num_rows
+        self._rows_of = {first: handle.metadata.num_rows}
+        for path in others:
+            self._join(path, first)
+
+    def _join(self, path: Path, first: Path) -> None:
+        handle = open_parquet(path)
+        schema = handle.schema_arrow.remove_metadata()
+        check_schema(schema, where=str(path))
+        provenance = Provenance.from_metadata(handle.schema_arrow.metadata, where=str(path))
+        provenance.require_same_tokens(self.provenance, ours=str(path), theirs=str(first))
+        missing = set(self.schema.names) ^ set(schema.names)
+        if missing:
+            raise DataMismatch(
+                f"{path} and {first} do not have the same columns ({', '.join(sorted(missing))}): "
+                "they are not of one set"
+            )
+        self._rows_of[path] = handle.metadata.num_rows
+        self.num_rows = (self.num_rows or 0) + handle.metadata.num_rows
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
+        for path in self._files:
+            yield from read_parquet(path, columns=columns)
+
+    def work_units(self, shard: Shard, rows_per_shard: int) -> list[WorkUnit]:
+        """One output shard for each input shard, under the same name where that says its part.
+
+        A job of an array takes the parts whose numbers are its own modulo n, which is
+        `sorted(inputs)[i::n]`.
+        """
+        del rows_per_shard
+        named = all(parse_part_name(path.name) for path in self._files)
+        named = named and len({path.name for path in self._files}) == len(self._files)
+        count = len(self._files)
+        return [
+            WorkUnit(
+                name=path.name if named else part_name(index, count),
+                num_rows=self._rows_of[path],
+                fingerprint=lambda path=path: hash_file(path),  # type: ignore[misc]
+                batches=lambda path=path: read_parquet(path),  # type: ignore[misc]
+            )
+            for index, path in shard.of(list(enumerate(self._files)))
+        ]
+
+
+def is_token_set(source: str) -> bool:
+    """Whether a path is a shard or a folder that holds shards (rather than audio)."""
+    path = Path(source)
+    if path.is_dir():
+        return any(path.glob("*.parquet"))
+    return path.suffix == ".parquet"
+
+
+def _files_of(source: Path) -> list[Path]:
+    """The shards behind one path, sorted; a set of parts must be whole."""
+    if source.is_dir():
+        files = sorted(source.glob("*.parquet"))
+        parts = [file for file in files if parse_part_name(file.name)]
+        if not files:
+            raise DataMismatch(f"{source} holds no .parquet shard: give a folder that a stage wrote")
+        _require_whole(source, parts)
+        return parts or files
+    if source.exists():
+        return [source]
+    files = sorted(map(Path, glob.glob(str(source), recursive=True)))  # noqa: PTH207
+    if not files:
+        raise DataMismatch(f"{source} does not exist: give a shard, a folder of shards, or `-`")
+    return files
+
+
+def _require_whole(folder: Path, parts: Sequence[Path]) -> None:
+    numbers = [number for number in (parse_part_name(part.name) for part in parts) if number]
+    counts = sorted({count for _, count in numbers})
+    if len(counts) > 1:
+        raise DataMismatch(
+            f"{folder} mixes sets of {' and '.join(map(str, counts))} parts: remove the old one"
+        )
+    missing = sorted(set(range(counts[0])) - {index for index, _ in numbers}) if counts else []
+    if missing:
+        raise DataMismatch(
+            f"{folder} holds {len(numbers)} of {counts[0]} parts "
+            f"({part_name(missing[0], counts[0])} is missing): run its stage to the end"
+        )
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file.
+
+    Raises:
+        DataMismatch: if it is no Parquet file, or is cut short.
+    """
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataMismatch(f"{path} is not a whole Parquet file ({reason}): make it again") from None
+
+
+def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
+    """The rows of one shard in batches.
+
+    Raises:
+        DataMismatch: if its data is damaged.
+    """
+    handle = open_parquet(path)
+    try:
+        for batch in handle.iter_batches(
+            batch_size=ROWS_PER_BATCH, columns=list(columns) if columns else None
+        ):
+            yield rows_from_batch(batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataMismatch(f"{path} has damaged data ({reason}): make it again") from None
