@@ -1,0 +1,199 @@
+"""The Conformer (Gulati et al., 2020) under SoundStorm and BEST-RQ, in plain torch.
+
+Two departures from the original, both so that a row's output depends on that row alone: rotary
+positions instead of relative ones, whose table follows a batch's longest row, and LayerNorm
+instead of BatchNorm in the convolution module, since BatchNorm sees padding and neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.errors import DataMismatch
+from stages.nn.rotary import rotary_table, rotate
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConformerConfig:
+    """Shape of a Conformer; the paper's 350M model is 12, 16, 1024, 4096, 5 (section 4.1)."""
+
+    layers: int
+    """Number of blocks."""
+
+    heads: int
+    """Attention heads of each block."""
+
+    width: int
+    """D, channels of a frame."""
+
+    feed_forward: int
+    """Inner width of both feed-forward modules of a block."""
+
+    kernel: int = 5
+    """Frames that the depthwise convolution sees, odd."""
+
+    dropout: float = 0.1
+    """Probability of dropping a channel of a module's output, in training."""
+
+    def __post_init__(self) -> None:
+        if min(self.layers, self.heads, self.width, self.feed_forward) < 1:
+            raise DataMismatch("a Conformer's layers, heads and widths must all be at least 1")
+        if self.width % (2 * self.heads):
+            raise DataMismatch(
+                f"a width of {self.width} does not split into {self.heads} heads of even width: "
+                f"use a multiple of {2 * self.heads}"
+            )
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise DataMismatch(f"a kernel of {self.kernel} frames has no middle: use an odd one")
+        if not 0.0 <= self.dropout < 1.0:
+            raise DataMismatch(f"a dropout of {self.dropout} is not in [0, 1)")
+
+
+def padding_mask(lengths: Tensor, frames: int) -> Tensor | None:
+    """Which frames are real.
+
+    Args:
+        lengths: `[B]` int64; on an accelerator this waits for it, so pass CPU lengths if you can.
+        frames: T, the padded length.
+
+    Returns:
+        `[B, T]` bool, or None if every row is full: attention is faster without a mask.
+    """
+    if bool((lengths == frames).all()):
+        return None
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+class FeedForward(nn.Module):
+    """One of a block's two half-step feed-forward modules (before norm and residual)."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, inner)
+        self.outer = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`."""
+        hidden: Tensor = self.outer(F.silu(self.inner(x)))
+        return hidden
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with rotary positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend within each row.
+
+        Args:
+            x: `[B, T, D]`.
+            table: `[2, T, D / heads / 2]` from `rotary_table`.
+            mask: `[B, T]` bool, true at real frames; None if all are.
+        """
+        # [B, T, 3 D] -> [3, B, heads, T, D / heads]
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        keys_mask = None if mask is None else mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(
+            rotate(q, table), rotate(k, table), v, attn_mask=keys_mask
+        )
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))  # [B, T, D]
+        return out
+
+
+class Convolution(nn.Module):
+    """Gated pointwise, depthwise, LayerNorm, SiLU, pointwise."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, 2 * width, bias=False)
+        self.depthwise = nn.Conv2d(
+            width, width, (1, kernel), padding=(0, kernel // 2), groups=width, bias=False
+        )
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`; padding reaches no neighbour, for it is zeroed first."""
+        x = F.glu(self.gate(x), dim=-1)
+        if mask is not None:
+            x = x.masked_fill(~mask[:, :, None], 0.0)
+        # As a picture of height 1 with channels last, [B, D, 1, T], the same convolution is thirty
+        # times faster on a CPU than Conv1d, whose layout needs two copies and has no fast kernel.
+        x = self.depthwise(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
+        out: Tensor = self.out(F.silu(self.norm(x)))
+        return out
+
+
+class ConformerBlock(nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward, LayerNorm; each pre-normed."""
+
+    def __init__(self, config: ConformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.feed_forward1_norm = nn.LayerNorm(width)
+        self.feed_forward1 = FeedForward(width, config.feed_forward)
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, config.heads)
+        self.convolution_norm = nn.LayerNorm(width)
+        self.convolution = Convolution(width, config.kernel)
+        self.feed_forward2_norm = nn.LayerNorm(width)
+        self.feed_forward2 = FeedForward(width, config.feed_forward)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        """`[B, T, D]` to `[B, T, D]`; see `Attention.forward` for `table` and `mask`."""
+        x = x + self.dropout(0.5 * self.feed_forward1(self.feed_forward1_norm(x)))
+        x = x + self.dropout(self.attention(self.attention_norm(x), table, mask))
+        x = x + self.dropout(self.convolution(self.convolution_norm(x), mask))
+        x = x + self.dropout(0.5 * self.feed_forward2(self.feed_forward2_norm(x)))
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Conformer(nn.Module):
+    """A stack of Conformer blocks over frames."""
+
+    def __init__(self, config: ConformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.layers))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform matrices and zero biases, as fairseq2 and the original have them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, *, layers: int | None = None
+    ) -> Tensor:
+        """Run the frames of each row through the blocks.
+
+        Args:
+            x: `[B, T, D]`.
+            mask: `[B, T]` bool, true at real frames (see `padding_mask`); None if all are.
+            layers: stop after this many blocks and return what the last of them gives.
+
+        Returns:
+            `[B, T, D]`; padding frames are void. A real frame does not depend on other rows or
+            on how much padding there is, up to the rounding of the matrix library.
+        """
+        table = rotary_table(
+            x.shape[1], self.config.width // self.config.heads, device=x.device
+        )
+        for block in self.blocks[:layers]:
+            x = block(x, table, mask)
+        return x

@@ -1,0 +1,42 @@
+"""Rotary positions (Su et al., 2021): attention that sees only how far apart two frames are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotary_table(frames: int, head_width: int, *, device: torch.device) -> Tensor:
+    """Cosines and sines of every frame's rotations, made anew for the length at hand.
+
+    Nothing is cached, so no utterance is too long; the table costs less than one layer norm.
+
+    Args:
+        frames: T.
+        head_width: width of one attention head, even.
+        device: where the table is needed.
+
+    Returns:
+        `[2, T, head_width / 2]` float32: cosines, then sines. Pair k of a head turns by
+        `10000^(-2k / head_width)` radians a frame.
+    """
+    pairs = torch.arange(0, head_width, 2, device=device, dtype=torch.float32)
+    speeds = 10_000.0 ** (-pairs / head_width)
+    angles = torch.outer(torch.arange(frames, device=device, dtype=torch.float32), speeds)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def rotate(heads: Tensor, table: Tensor) -> Tensor:
+    """Turn each neighbouring pair of channels by its frame's angle.
+
+    Args:
+        heads: queries or keys `[..., T, head_width]`.
+        table: what `rotary_table` gave for T.
+
+    Returns:
+        The same shape and type; the float32 table makes the arithmetic float32 at least.
+    """
+    cosine, sine = table.unbind()
+    even, odd = heads[..., 0::2], heads[..., 1::2]
+    turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+    return turned.flatten(-2).type_as(heads)
