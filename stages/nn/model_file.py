@@ -88,9 +88,7 @@ def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
     except (SafetensorError, OSError) as error:
         raise DataMismatch(f"{weights_path} is damaged ({error}): save or copy it again") from None
     digest = hashlib.sha256()
-    digest.update(
-        json.dumps([document["kind"], document["config"]], sort_keys=True).encode()
-    )
+    digest.update(json.dumps([document["kind"], document["config"]], sort_keys=True).encode())
     digest.update(weights_path.read_bytes())
     return ModelFile(
         kind=document["kind"],

@@ -94,6 +94,11 @@ class Provenance:
                 return record.tokens
         return None
 
+    @property
+    def failed(self) -> int:
+        """Rows that the last stage had to leave out."""
+        return self.stages[-1].failed if self.stages else 0
+
     def require_tokens(self, kind: TokenKind, *, where: str) -> TokenSpec:
         """Like `tokens`, but their absence is the user's error.
 

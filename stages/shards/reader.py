@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.errors import DataMismatch
-from stages.shards.partition import Shard, parse_part_name, part_name
+from stages.shards.partition import WHOLE, Shard, parse_part_name, part_name
 from stages.shards.provenance import Provenance, hash_file
 from stages.shards.rows import Row, check_schema, rows_from_batch
 from stages.shards.source import ROWS_PER_BATCH, RowSource, WorkUnit
@@ -40,6 +40,7 @@ class ShardSet(RowSource):
         self.where = " ".join(str(source) for source in sources)
         self._sources = sources
         self._files = [file for source in sources for file in _files_of(source)]
+        self._missing = [part for source in sources for part in _missing_parts(source)]
         first, *others = self._files
         handle = open_parquet(first)
         self.schema = handle.schema_arrow.remove_metadata()
@@ -47,6 +48,7 @@ class ShardSet(RowSource):
         check_schema(self.schema, where=str(first))
         self.num_rows = handle.metadata.num_rows
         self._rows_of = {first: handle.metadata.num_rows}
+        self.failed_rows = self.provenance.failed
         for path in others:
             self._join(path, first)
 
@@ -63,11 +65,22 @@ class ShardSet(RowSource):
                 "they are not of one set"
             )
         self._rows_of[path] = handle.metadata.num_rows
+        self.failed_rows += provenance.failed
         self.num_rows = (self.num_rows or 0) + handle.metadata.num_rows
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
+        self._require_parts(WHOLE)
         for path in self._files:
             yield from read_parquet(path, columns=columns)
+
+    def _require_parts(self, shard: Shard) -> None:
+        """Refuse a set that lacks parts of this job; the other jobs' may still be made."""
+        for folder, index, count in self._missing:
+            if index % shard.count == shard.index:
+                raise DataMismatch(
+                    f"{folder} is not a whole set ({part_name(index, count)} is missing): run its "
+                    "stage to the end"
+                )
 
     def work_units(self, shard: Shard, rows_per_shard: int) -> list[WorkUnit]:
         """One output shard for each input shard, under the same name where that says its part.
@@ -76,9 +89,11 @@ class ShardSet(RowSource):
         `sorted(inputs)[i::n]`.
         """
         del rows_per_shard
-        named = all(parse_part_name(path.name) for path in self._files)
-        named = named and len({path.name for path in self._files}) == len(self._files)
+        self._require_parts(shard)
+        parts = [parse_part_name(path.name) for path in self._files]
+        named = None not in parts and len(set(parts)) == len(parts)
         count = len(self._files)
+        numbers = [part[0] if named and part else index for index, part in enumerate(parts)]
         return [
             WorkUnit(
                 name=path.name if named else part_name(index, count),
@@ -86,7 +101,8 @@ class ShardSet(RowSource):
                 fingerprint=lambda path=path: hash_file(path),  # type: ignore[misc]
                 batches=lambda path=path: read_parquet(path),  # type: ignore[misc]
             )
-            for index, path in shard.of(list(enumerate(self._files)))
+            for index, path in zip(numbers, self._files, strict=True)
+            if index % shard.count == shard.index
         ]
 
 
@@ -99,13 +115,12 @@ def is_token_set(source: str) -> bool:
 
 
 def _files_of(source: Path) -> list[Path]:
-    """The shards behind one path, sorted; a set of parts must be whole."""
+    """The shards behind one path, sorted."""
     if source.is_dir():
         files = sorted(source.glob("*.parquet"))
         parts = [file for file in files if parse_part_name(file.name)]
         if not files:
-            raise DataMismatch(f"{source} holds no .parquet shard: give a folder that a stage wrote")
-        _require_whole(source, parts)
+            raise DataMismatch(f"{source} holds no .parquet shard: give a folder a stage wrote")
         return parts or files
     if source.exists():
         return [source]
@@ -115,19 +130,23 @@ def _files_of(source: Path) -> list[Path]:
     return files
 
 
-def _require_whole(folder: Path, parts: Sequence[Path]) -> None:
-    numbers = [number for number in (parse_part_name(part.name) for part in parts) if number]
+def _missing_parts(source: Path) -> list[tuple[Path, int, int]]:
+    """Folder, index and count of each part that a folder's set of parts lacks.
+
+    Raises:
+        DataMismatch: if the folder holds parts of two sets.
+    """
+    found = source.glob("part-*.parquet") if source.is_dir() else ()
+    numbers = [number for path in found if (number := parse_part_name(path.name))]
     counts = sorted({count for _, count in numbers})
     if len(counts) > 1:
         raise DataMismatch(
-            f"{folder} mixes sets of {' and '.join(map(str, counts))} parts: remove the old one"
+            f"{source} mixes sets of {' and '.join(map(str, counts))} parts: remove the old one"
         )
-    missing = sorted(set(range(counts[0])) - {index for index, _ in numbers}) if counts else []
-    if missing:
-        raise DataMismatch(
-            f"{folder} holds {len(numbers)} of {counts[0]} parts "
-            f"({part_name(missing[0], counts[0])} is missing): run its stage to the end"
-        )
+    present = {index for index, _ in numbers}
+    return [
+        (source, index, count) for count in counts for index in range(count) if index not in present
+    ]
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -140,7 +159,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataMismatch(f"{path} is not a whole Parquet file ({reason}): make it again") from None
+        raise DataMismatch(f"{path} is no whole Parquet file ({reason}): make it again") from None
 
 
 def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:

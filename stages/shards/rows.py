@@ -77,8 +77,7 @@ def rows_from_batch(batch: pa.RecordBatch) -> list[Row]:
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
     return [
-        {name: values[index] for name, values in columns.items()}
-        for index in range(batch.num_rows)
+        {name: values[index] for name, values in columns.items()} for index in range(batch.num_rows)
     ]
 
 

@@ -86,7 +86,7 @@ def run_row_stage(
         units = [_merged(name, units, source)]
     else:
         folder, failures = target, target / FAILURES_NAME
-        units = units or [_merged(part_name(0, 1), None, source)]
+        units = [_merged(part_name(0, 1), None, source)] if units is None else units
         _refuse_other_sets(folder, units)
     return run.to_folder(folder, units, failures, force=force, output=output)
 
@@ -168,9 +168,7 @@ class _Run:
             written += 1
         return self._result(output, failed, written=written, skipped=skipped)
 
-    def _one_shard(
-        self, path: Path, unit: WorkUnit, failures: Path, fingerprint: str
-    ) -> int:
+    def _one_shard(self, path: Path, unit: WorkUnit, failures: Path, fingerprint: str) -> int:
         log = FailureLog(failures, part=unit.name)
         batches = []
         for batch in unit.batches():

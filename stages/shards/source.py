@@ -46,6 +46,9 @@ class RowSource(ABC):
     num_rows: int | None
     """Rows in all, or None where only the end will tell (a stream)."""
 
+    failed_rows: int = 0
+    """Rows that failed in the last stage and are not here, as the shards say."""
+
     @abstractmethod
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
         """Rows in batches, as they arrive; only the named `columns` where given."""
@@ -78,7 +81,7 @@ class RowSource(ABC):
 
     def close(self) -> None:
         """Release what was opened."""
-        return None
+        return
 
     def __enter__(self) -> RowSource:
         return self

@@ -87,8 +87,11 @@ class TokenSpec:
             ("kind", self.kind, other.kind),
             ("frame rate", f"{self.frame_rate} Hz", f"{other.frame_rate} Hz"),
             ("codebook size", self.codebook_size, other.codebook_size),
-            ("maker", f"{self.name} {self.fingerprint[:12]}",
-             f"{other.name} {other.fingerprint[:12]}"),
+            (
+                "maker",
+                f"{self.name} {self.fingerprint[:12]}",
+                f"{other.name} {other.fingerprint[:12]}",
+            ),
         ):
             same = self.fingerprint == other.fingerprint if what == "maker" else mine == yours
             if not same:

@@ -54,7 +54,7 @@ def summarise(source: RowSource) -> dict[str, Any]:
     counters = {
         kind: _CodeCounter(spec) for kind in kinds if (spec := source.provenance.tokens(kind))
     }
-    rows = failed = 0
+    rows = 0
     seconds = 0.0
     speakers: set[str] = set()
     with_text = 0
@@ -66,19 +66,16 @@ def summarise(source: RowSource) -> dict[str, Any]:
         for kind, counter in counters.items():
             if row.get(kind) is not None:
                 counter.add(row[kind])
-    last = source.provenance.stages[-1:]
-    failed = sum(record.failed for record in last)
     description: dict[str, Any] = {
         "what": "token shards",
         "path": source.where,
         "rows": rows,
+        "failed_rows": source.failed_rows,
         "hours": seconds / 3600,
         "speakers": len(speakers),
         "rows_with_text": with_text,
         "columns": ", ".join(source.schema.names),
     }
-    if failed:
-        description["failed_rows_of_first_shard"] = failed
     description |= {kind: counter.describe() for kind, counter in counters.items()}
     description["codes_in_use"] = {kind: counter.used() for kind, counter in counters.items()}
     description["stages"] = [record.to_json() for record in source.provenance.stages]

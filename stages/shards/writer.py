@@ -30,7 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise StageFailure(f"{target} cannot be written ({error.strerror or error})") from error
     finally:
@@ -56,8 +56,6 @@ def written_provenance(path: Path) -> Provenance | None:
     """The provenance of a finished shard, or None if there is none that can be read."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-        return Provenance.from_metadata(
-            {METADATA_KEY: metadata[METADATA_KEY]}, where=str(path)
-        )
+        return Provenance.from_metadata({METADATA_KEY: metadata[METADATA_KEY]}, where=str(path))
     except Exception:  # whatever is wrong with it, it will be made again
         return None

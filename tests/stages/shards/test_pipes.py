@@ -1,0 +1,82 @@
+"""Streams: a reader can always tell the end from a producer's death."""
+
+import io
+
+import numpy as np
+import pytest
+
+from stages.errors import DataMismatch, StageFailure
+from stages.shards.pipes import StreamWriter, open_stream
+from stages.shards.provenance import Provenance
+from stages.shards.rows import ID, SEMANTIC, extend_schema
+from stages.shards.runner import run_row_stage
+
+
+class Sink(io.BytesIO):
+    """Memory that stays readable after Arrow closes it."""
+
+    def close(self):
+        pass
+
+
+def make_stream(count, *, rows_in_trailer=None, finish=True):
+    import pyarrow as pa
+
+    sink = Sink()
+    writer = StreamWriter(sink, extend_schema(pa.schema([ID]), [SEMANTIC]), Provenance())
+    for index in range(count):
+        writer.write({"id": str(index), "semantic": np.arange(index, dtype=np.uint16)})
+    if rows_in_trailer is not None:
+        writer._flush()
+        writer.rows = rows_in_trailer
+    if finish:
+        writer.finish()
+    return sink.getvalue()
+
+
+def read(data):
+    return list(open_stream(io.BytesIO(data), where="the pipe").rows())
+
+
+@pytest.mark.parametrize("count", [0, 1, 200])
+def test_a_stream_brings_every_row(count):
+    rows = read(make_stream(count))
+    assert [row["id"] for row in rows] == [str(index) for index in range(count)]
+    assert all(len(row["semantic"]) == int(row["id"]) for row in rows)
+
+
+def test_every_cut_is_noticed():
+    data = make_stream(150)
+    eos = 8
+    for cut in range(1, len(data) - eos, 211):
+        with pytest.raises(StageFailure, match="its producer failed"):
+            read(data[:cut])
+
+
+def test_a_producer_that_dies_between_batches_is_noticed():
+    with pytest.raises(StageFailure, match="without saying that it was complete"):
+        read(make_stream(64 * 3, finish=False))
+
+
+def test_lost_rows_are_noticed():
+    with pytest.raises(StageFailure, match="rows were lost"):
+        read(make_stream(3, rows_in_trailer=5))
+
+
+def test_nothing_on_standard_input_is_a_failed_producer():
+    with pytest.raises(StageFailure, match="before its first row"):
+        read(b"")
+
+
+def test_other_bytes_are_refused():
+    with pytest.raises(DataMismatch, match="neither an Arrow stream nor a Parquet"):
+        read(b"RIFF....WAVE")
+
+
+def test_parquet_on_standard_input_is_spooled(tmp_path, utterances, toy_semantic):
+    target = tmp_path / "x.parquet"
+    run_row_stage(toy_semantic, utterances("a", "b"), output=str(target))
+    with open_stream(io.BytesIO(target.read_bytes()), where="the pipe") as source:
+        assert [row["id"] for row in source.rows()] == ["a", "b"]
+    with pytest.raises(StageFailure, match="the pipe: the Parquet file"):
+        read(target.read_bytes()[:-20])

@@ -1,0 +1,184 @@
+"""Running a stage: resuming, splitting, failures, and the same bytes whatever happened."""
+
+import pytest
+
+from stages.errors import DataMismatch
+from stages.shards.failures import read_failures
+from stages.shards.partition import Shard, parse_shard
+from stages.shards.reader import open_rows
+from stages.shards.runner import run_row_stage
+from stages.shards.writer import atomic_path
+
+IDS = [f"u{number:02d}" for number in range(11)]
+
+
+def read_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+
+
+def test_every_stage_keeps_the_columns_it_got(tmp_path, utterances, toy_semantic, toy_acoustic):
+    run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "a"), rows_per_shard=4)
+    with open_rows(tmp_path / "a") as source:
+        result = run_row_stage(toy_acoustic, source, output=str(tmp_path / "b"))
+    assert (result.rows, result.shards_written) == (11, 3)
+    assert sorted(read_bytes(tmp_path / "a")) == sorted(read_bytes(tmp_path / "b"))
+    rows = list(open_rows(tmp_path / "b").rows())
+    assert [row["id"] for row in rows] == IDS
+    assert rows[0]["audio"] == "u00.wav"
+    assert rows[0]["acoustic"].shape == (2 * len(rows[0]["semantic"]), 3)
+    stages = open_rows(tmp_path / "b").provenance.stages
+    assert [stage.stage for stage in stages] == ["tokenize-semantic", "tokenize-acoustic"]
+
+
+def test_a_rerun_redoes_only_what_is_missing_and_gives_the_same_bytes(
+    tmp_path, utterances, toy_semantic
+):
+    output = str(tmp_path)
+    run_row_stage(toy_semantic, utterances(*IDS), output=output, rows_per_shard=4)
+    whole = read_bytes(tmp_path)
+    (tmp_path / "part-00001-of-00003.parquet").unlink()
+    (tmp_path / "part-00002-of-00003.parquet").write_bytes(b"PAR1 half a shard")
+    toy_semantic.processed.clear()
+    result = run_row_stage(toy_semantic, utterances(*IDS), output=output, rows_per_shard=4)
+    assert (result.shards_written, result.shards_skipped) == (2, 1)
+    assert sorted(toy_semantic.processed) == IDS[4:]
+    assert read_bytes(tmp_path) == whole
+    result = run_row_stage(
+        toy_semantic, utterances(*IDS), output=output, rows_per_shard=4, force=True
+    )
+    assert result.shards_written == 3
+
+
+def test_other_settings_or_other_inputs_are_redone(
+    tmp_path, utterances, toy_semantic, toy_semantic_of
+):
+    run_row_stage(toy_semantic, utterances("a", "b"), output=str(tmp_path))
+    other = run_row_stage(toy_semantic_of(300), utterances("a", "b"), output=str(tmp_path))
+    assert other.shards_written == 1
+    changed = run_row_stage(toy_semantic_of(300), utterances("a", "c"), output=str(tmp_path))
+    assert changed.shards_written == 1
+
+
+def test_changed_audio_is_noticed(tmp_path, utterances, toy_semantic, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"one")
+    assert run_row_stage(toy_semantic, utterances("a"), output="out").shards_written == 1
+    assert run_row_stage(toy_semantic, utterances("a"), output="out").shards_written == 0
+    (tmp_path / "a.wav").write_bytes(b"two")
+    assert run_row_stage(toy_semantic, utterances("a"), output="out").shards_written == 1
+
+
+@pytest.mark.parametrize("rows_per_shard", [2, 100])
+def test_jobs_of_an_array_together_make_what_one_run_makes(
+    tmp_path, utterances, toy_semantic, toy_acoustic, rows_per_shard
+):
+    for index in range(3):
+        run_row_stage(
+            toy_semantic,
+            utterances(*IDS),
+            output=str(tmp_path / "a"),
+            shard=Shard(index, 3),
+            rows_per_shard=rows_per_shard,
+        )
+        # A job of the next stage needs only its own parts, not the other jobs'.
+        with open_rows(tmp_path / "a") as source:
+            run_row_stage(toy_acoustic, source, output=str(tmp_path / "b"), shard=Shard(index, 3))
+    rows = list(open_rows(tmp_path / "b").rows())
+    run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "c"))
+    alone = {row["id"]: row["semantic"].tolist() for row in open_rows(tmp_path / "c").rows()}
+    assert {row["id"]: row["semantic"].tolist() for row in rows} == alone
+    assert len(rows) == len(IDS)
+
+
+def test_more_jobs_than_rows_leave_empty_parts(tmp_path, utterances, toy_semantic):
+    for index in range(3):
+        run_row_stage(
+            toy_semantic, utterances("a", "b"), output=str(tmp_path), shard=Shard(index, 3)
+        )
+    assert open_rows(tmp_path).num_rows == 2
+    assert [row["id"] for row in open_rows(tmp_path).rows()] == ["a", "b"]
+
+
+def test_a_job_without_parts_does_nothing(tmp_path, utterances, toy_semantic, toy_acoustic):
+    run_row_stage(toy_semantic, utterances("a"), output=str(tmp_path / "a"))
+    with open_rows(tmp_path / "a") as source:
+        result = run_row_stage(toy_acoustic, source, output=str(tmp_path / "b"), shard=Shard(1, 2))
+    assert (result.rows, result.shards_written) == (0, 0)
+
+
+def test_a_bad_row_is_reported_and_its_neighbours_go_on(tmp_path, utterances, toy_semantic):
+    source = utterances("a", "bad1", "c", "bad2")
+    result = run_row_stage(toy_semantic, source, output=str(tmp_path), rows_per_shard=3)
+    assert (result.rows, result.failed) == (2, 2)
+    lines = read_failures(tmp_path / "failures.jsonl")
+    assert {line["id"]: line["reason"] for line in lines} == {
+        "bad1": "it is bad",
+        "bad2": "it is bad",
+    }
+    again = run_row_stage(toy_semantic, source, output=str(tmp_path), rows_per_shard=3)
+    assert (again.rows, again.failed, again.shards_skipped) == (0, 2, 2)
+    assert read_failures(tmp_path / "failures.jsonl") == lines
+
+
+def test_a_mended_row_leaves_the_failures(tmp_path, utterances, toy_semantic):
+    run_row_stage(toy_semantic, utterances("a", "bad"), output=str(tmp_path))
+    run_row_stage(toy_semantic, utterances("a", "good"), output=str(tmp_path))
+    assert not (tmp_path / "failures.jsonl").exists()
+
+
+def test_one_file_takes_all_parts(tmp_path, utterances, toy_semantic, toy_acoustic):
+    run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "a"), rows_per_shard=4)
+    target = tmp_path / "all.parquet"
+    with open_rows(tmp_path / "a") as source:
+        run_row_stage(toy_acoustic, source, output=str(target))
+    assert open_rows(target).num_rows == 11
+    with open_rows(tmp_path / "a") as source:
+        assert run_row_stage(toy_acoustic, source, output=str(target)).shards_skipped == 1
+
+
+def test_a_folder_holds_one_set(tmp_path, utterances, toy_semantic):
+    run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path), rows_per_shard=4)
+    with pytest.raises(DataMismatch, match="already holds a set of 3 parts"):
+        run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path))
+
+
+def test_an_incomplete_set_is_refused(tmp_path, utterances, toy_semantic):
+    run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path), rows_per_shard=4)
+    (tmp_path / "part-00001-of-00003.parquet").unlink()
+    with pytest.raises(DataMismatch, match=r"part-00001-of-00003.parquet is missing"):
+        list(open_rows(tmp_path).rows())
+
+
+def test_shards_that_do_not_fit_together_are_refused(
+    tmp_path, utterances, toy_semantic, toy_semantic_of
+):
+    run_row_stage(toy_semantic, utterances("a"), output=str(tmp_path / "a.parquet"))
+    run_row_stage(toy_semantic_of(300), utterances("b"), output=str(tmp_path / "b.parquet"))
+    with pytest.raises(DataMismatch, match="do not fit"):
+        open_rows(tmp_path)
+
+
+def test_a_stage_that_needs_a_column_says_who_makes_it(tmp_path, utterances, toy_acoustic):
+    with pytest.raises(DataMismatch, match="run tokenize-semantic"):
+        run_row_stage(toy_acoustic, utterances("a"), output=str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["3/3", "-1/3", "1", "a/b", "1/0"])
+def test_a_shard_outside_its_count_is_refused(text):
+    with pytest.raises(DataMismatch, match="--shard"):
+        parse_shard(text)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    target = tmp_path / "x"
+    target.write_text("old")
+
+    def write_half():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write_half()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert target.read_text() == "old"
