@@ -1,0 +1,1 @@
+"""Finding, reading and resampling speech, and the features computed from it."""

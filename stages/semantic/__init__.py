@@ -1,0 +1,1 @@
+"""Semantic tokens: encoders, k-means over their frames, and rates."""

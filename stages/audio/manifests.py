@@ -1,0 +1,121 @@
+"""Manifests: TSV, CSV or JSON-lines files that list a corpus, whatever they call their columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.errors import DataMismatch
+
+MANIFEST_SUFFIXES = frozenset({".tsv", ".csv", ".jsonl", ".ndjson"})
+
+# Names in use by fairseq, ESPnet, NeMo, Kaldi, Common Voice and Hugging Face; the first wins.
+COLUMN_NAMES = {
+    "id": ("id", "utt_id", "utterance_id", "uttid", "utt", "key", "sample_id", "segment_id"),
+    "audio": (
+        "audio", "audio_path", "audio_filepath", "audio_file", "path", "file", "file_path",
+        "filepath", "file_name", "filename", "wav", "wav_path", "wav_file", "flac", "wavpath",
+    ),
+    "speaker": ("speaker", "speaker_id", "spk", "spk_id", "spkid", "speaker_name", "client_id"),
+    "text": ("text", "transcript", "transcription", "sentence", "normalized_text", "raw_text"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestLine:
+    """One utterance, as a manifest describes it."""
+
+    where: str
+    """Manifest and line, for messages."""
+
+    id: str | None
+    """None where the manifest has no column of ids."""
+
+    audio: str | None
+    """As written, so relative to the manifest; None where the cell is empty."""
+
+    speaker: str | None
+    text: str | None
+
+
+def read_manifest(path: Path) -> list[ManifestLine]:
+    """Read a manifest whole.
+
+    Raises:
+        DataMismatch: if it lists nothing, has no audio column, or a line is malformed.
+    """
+    try:
+        # `newline=""` leaves line ends to the csv module; a BOM is Excel's signature.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            is_json = path.suffix.lower() in {".jsonl", ".ndjson"}
+            records = list(_json_records(path, file) if is_json else _table_records(path, file))
+    except UnicodeDecodeError:
+        raise DataMismatch(f"{path} is not UTF-8 text: save the manifest as UTF-8") from None
+    except OSError as error:
+        raise DataMismatch(f"{path} cannot be read: {error.strerror}") from None
+    if not records:
+        raise DataMismatch(f"{path} lists no utterances: every line after its header is one")
+    present = {name for _, record in records for name in record}
+    columns = {
+        meaning: next((name for name in names if name in present), None)
+        for meaning, names in COLUMN_NAMES.items()
+    }
+    if columns["audio"] is None:
+        raise DataMismatch(
+            f"{path} has no column of audio files among {', '.join(sorted(present))}: call it "
+            "`audio`"
+        )
+    return [_read_line(path, number, record, columns) for number, record in records]
+
+
+def _read_line(
+    path: Path, number: int, record: dict[str, Any], columns: dict[str, str | None]
+) -> ManifestLine:
+    cells: dict[str, str | None] = {}
+    for meaning, column in columns.items():
+        value = record.get(column) if column else None
+        if isinstance(value, dict):  # Hugging Face writes {"path": ..., "sampling_rate": ...}
+            value = value.get("path")
+        cells[meaning] = str(value).strip() or None if value is not None else None
+    where = f"{path} line {number}"
+    if columns["id"] and cells["id"] is None:
+        raise DataMismatch(f"{where} has no {columns['id']}: every utterance needs one")
+    return ManifestLine(where=where, **cells)
+
+
+def _json_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataMismatch(f"{path} line {number} is not JSON ({error.msg})") from None
+        if not isinstance(record, dict):
+            raise DataMismatch(f"{path} line {number} is not a JSON object like {{'audio': ...}}")
+        yield number, {str(name).strip().lower(): value for name, value in record.items()}
+
+
+def _table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix.lower() == ".tsv":
+        # Transcripts hold quotation marks that quote nothing.
+        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(file)
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) > len(header):
+                raise DataMismatch(
+                    f"{path} line {reader.line_num} has {len(cells)} cells under a header of "
+                    f"{len(header)} columns"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=False))
+    except csv.Error as error:
+        raise DataMismatch(f"{path} line {reader.line_num} cannot be read: {error}") from None

@@ -1,0 +1,1 @@
+"""Everything that turns speech into frames for k-means."""
