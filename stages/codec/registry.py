@@ -1,0 +1,43 @@
+"""From what a user writes after `--codec` to a codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stages.codec.base import Codec
+from stages.errors import DataMismatch
+
+KNOWN = "encodec_24khz, encodec_48khz, lyra:FOLDER, or a folder that `train --model codec` wrote"
+
+
+def load_codec(
+    spec: str,
+    *,
+    levels: int | None = None,
+    bitrate: float | None = None,
+    device: str = "cpu",
+    vocoder: str | None = None,
+) -> Codec:
+    """Load a codec.
+
+    Args:
+        spec: `encodec_24khz` or `encodec_48khz` (weights through the encodec package),
+            `encodec_24khz:FILE` (a local checkpoint), `lyra:FOLDER`, or a folder of our own codec.
+        levels: Q; the codec's default if neither this nor `bitrate` is given.
+        bitrate: kbit/s instead of levels.
+        device: where torch codecs run.
+        vocoder: for our own codec, `griffin-lim` or a folder of a trained vocoder.
+
+    Raises:
+        DataMismatch: if there is no such codec, or it does not have so many levels.
+    """
+    family, _, path = spec.partition(":")
+    if vocoder is not None and (family == "lyra" or family.startswith("encodec_")):
+        raise DataMismatch(f"{spec} makes its own sound: --vocoder is for mel codecs only")
+    if family == "lyra":
+        from stages.codec.lyra import LyraCodec
+
+        if not path:
+            raise DataMismatch("say where Lyra's files are: --codec lyra:FOLDER")
+        return LyraCodec(Path(path), levels=levels, bitrate=bitrate)
+    raise DataMismatch(f"{spec} is no codec: use {KNOWN}")
