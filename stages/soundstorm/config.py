@@ -1,0 +1,89 @@
+"""The shape of a SoundStorm network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from stages.errors import DataMismatch
+from stages.nn.conformer import ConformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormConfig:
+    """What the tokens are and how large the Conformer over them is.
+
+    The paper's model (section 4.1) is 12 levels of 1024, 1024 semantic tokens, and the defaults
+    below: about 315M parameters in the layout of `stages.nn.conformer`.
+    """
+
+    levels: int
+    """Q, levels of the acoustic tokens that are modelled, coarse first."""
+
+    codebook_size: int
+    """C, entries of each acoustic level."""
+
+    semantic_codebook_size: int
+    """Number of semantic tokens (k-means clusters)."""
+
+    layers: int = 12
+    """Conformer blocks."""
+
+    heads: int = 16
+    """Attention heads."""
+
+    width: int = 1024
+    """D, width of embeddings and Conformer."""
+
+    feed_forward: int = 4096
+    """Inner width of the feed-forward modules."""
+
+    kernel: int = 5
+    """Frames that the depthwise convolution sees."""
+
+    dropout: float = 0.1
+    """Dropout in training; the paper states none."""
+
+    def __post_init__(self) -> None:
+        if min(self.levels, self.codebook_size, self.semantic_codebook_size) < 1:
+            raise DataMismatch("a SoundStorm needs at least one level and one entry a codebook")
+        _ = self.conformer  # checks the rest
+
+    @property
+    def mask_token(self) -> int:
+        """C: what stands, at every level, for a token that is not known yet."""
+        return self.codebook_size
+
+    @property
+    def conformer(self) -> ConformerConfig:
+        return ConformerConfig(
+            layers=self.layers,
+            heads=self.heads,
+            width=self.width,
+            feed_forward=self.feed_forward,
+            kernel=self.kernel,
+            dropout=self.dropout,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any], *, where: str) -> SoundStormConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataMismatch: naming a field that is unknown, missing or of the wrong type.
+        """
+        types = {field.name: field.type for field in fields(SoundStormConfig)}
+        needed = {field.name for field in fields(SoundStormConfig) if field.default is MISSING}
+        for name in sorted(needed - value.keys()):
+            raise DataMismatch(f"{where} does not set {name}, which a SoundStorm needs")
+        for name, given in value.items():
+            if name not in types:
+                raise DataMismatch(f"{where} sets {name}, which a SoundStorm does not have")
+            allowed = (int, float) if types[name] == "float" else (int,)
+            if not isinstance(given, allowed) or isinstance(given, bool):
+                raise DataMismatch(f"{where} sets {name} to {given!r}, which is no {types[name]}")
+        return SoundStormConfig(**value)

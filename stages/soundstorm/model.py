@@ -1,0 +1,100 @@
+"""A trained SoundStorm and the tokens it speaks, to and from a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.errors import DataMismatch
+from stages.nn.model_file import load_model_file, save_model_file
+from stages.shards.spec import TokenSpec
+from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.network import SoundStorm
+
+KIND = "soundstorm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormModel:
+    """A network with the identity of its tokens."""
+
+    network: SoundStorm
+
+    semantic: TokenSpec
+    """The semantic tokens it was trained on."""
+
+    acoustic: TokenSpec
+    """The acoustic tokens it was trained on; it makes the first `network.config.levels` levels."""
+
+    fingerprint: str
+    """SHA-256 hex of configuration and weights."""
+
+
+def to_model_file(
+    folder: Path,
+    *,
+    config: SoundStormConfig,
+    weights: Mapping[str, Tensor],
+    semantic: TokenSpec,
+    acoustic: TokenSpec,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model folder from a network's `state_dict` (or its average)."""
+    check_tokens(config, semantic, acoustic)
+    save_model_file(
+        folder,
+        kind=KIND,
+        config=config.to_json(),
+        weights=weights,
+        tokens={"semantic": semantic.to_json(), "acoustic": acoustic.to_json()},
+        extra=extra,
+    )
+
+
+def from_model_file(folder: Path, device: torch.device) -> SoundStormModel:
+    """Read a model folder; the network comes in evaluation mode.
+
+    Raises:
+        DataMismatch: if the folder holds no SoundStorm, or its parts contradict each other.
+    """
+    file = load_model_file(folder, kind=KIND)
+    config = SoundStormConfig.from_json(file.config, where=str(folder))
+    if not {"semantic", "acoustic"} <= file.tokens.keys():
+        raise DataMismatch(f"{folder} does not say which tokens its model was trained on")
+    semantic = TokenSpec.from_json(file.tokens["semantic"])
+    acoustic = TokenSpec.from_json(file.tokens["acoustic"])
+    check_tokens(config, semantic, acoustic)
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        network = SoundStorm(config)
+    try:
+        network.load_state_dict(file.weights, assign=True)
+    except RuntimeError:
+        raise DataMismatch(f"the weights in {folder} are not those of its config.json") from None
+    return SoundStormModel(
+        network=network.to(device).eval().requires_grad_(False),
+        semantic=semantic,
+        acoustic=acoustic,
+        fingerprint=file.fingerprint,
+    )
+
+
+def check_tokens(config: SoundStormConfig, semantic: TokenSpec, acoustic: TokenSpec) -> None:
+    """Refuse a configuration that does not fit its tokens."""
+    for what, needed, given in (
+        ("semantic codebook", config.semantic_codebook_size, semantic.codebook_size),
+        ("acoustic codebook", config.codebook_size, acoustic.codebook_size),
+    ):
+        if needed != given:
+            raise DataMismatch(
+                f"the model has a {what} of {needed} entries while its tokens have {given}"
+            )
+    if config.levels > acoustic.levels:
+        raise DataMismatch(
+            f"the model has {config.levels} levels while its acoustic tokens have "
+            f"{acoustic.levels}"
+        )
