@@ -65,14 +65,10 @@ def align_semantic(
     allowed = tolerance + acoustic_rate / semantic_rate
     if len(tokens) == 0 or frames < 0 or abs(expected - frames) > allowed:
         raise RowFailure(
-            f"{len(tokens)} semantic tokens at {semantic_rate} Hz last {_seconds(len(tokens), semantic_rate)}"
-            f" but {frames} acoustic frames at {acoustic_rate} Hz last "
-            f"{_seconds(frames, acoustic_rate)}: more than {tolerance} frames apart, so they are "
-            "not of one utterance"
+            f"{len(tokens)} semantic tokens at {semantic_rate} Hz last "
+            f"{float(len(tokens) / semantic_rate):.3f} s but {frames} acoustic frames at "
+            f"{acoustic_rate} Hz last {float(frames / acoustic_rate):.3f} s: they are not of one "
+            "utterance"
         )
     indices = frame_map(frames, semantic_rate, acoustic_rate)
     return tokens[np.minimum(indices, len(tokens) - 1)]
-
-
-def _seconds(frames: int, rate: Fraction) -> str:
-    return f"{float(frames / rate):.3f} s"

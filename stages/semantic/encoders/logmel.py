@@ -54,7 +54,7 @@ class LogMelEncoder(SemanticEncoder):
 
     def __init__(
         self,
-        config: LogMelEncoderConfig = LogMelEncoderConfig(),  # noqa: B008 - frozen
+        config: LogMelEncoderConfig = LogMelEncoderConfig(),
         *,
         device: str = "cpu",
     ) -> None:

@@ -1,0 +1,88 @@
+"""The options by which the semantic commands name an encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stages.errors import DataMismatch
+
+if TYPE_CHECKING:
+    from stages.semantic.base import SemanticEncoder
+    from stages.semantic.kmeans import EncoderChoice
+
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", "-e",
+        help="logmel; wav2vec2_base, wav2vec2_large, ... (fairseq2); wav2vec2:FILE, w2vbert:FILE; "
+        "hf:NAME; hubert_base, wavlm_base, ... (torchaudio) or with :FILE; or the folder of a "
+        "best-rq model.",
+    ),
+]  # fmt: skip
+LayerOption = Annotated[
+    int | None,
+    typer.Option("--layer", min=1, help="Layer of the encoder to take, from 1; its own default."),
+]
+RateOption = Annotated[
+    str | None,
+    typer.Option("--rate", help="Bring frames down to this many a second, such as 25."),
+]
+ReduceOption = Annotated[
+    str | None,
+    typer.Option("--reduce", help="How: mean of neighbouring frames (the default), or drop."),
+]
+BatchSecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--batch-seconds",
+        min=0.0,
+        help="Audio in one padded batch; 0, the default on a CPU, takes one utterance at a time.",
+    ),
+]
+
+_GPU_BATCH_SECONDS = 240.0
+
+
+def encoder_choice(
+    spec: str, *, layer: int | None, rate: str | None, reduce: str | None
+) -> EncoderChoice:
+    """Check the options.
+
+    Raises:
+        DataMismatch: if a rate or a reduction is malformed.
+    """
+    from fractions import Fraction
+
+    from stages.semantic.encoders.reduced import REDUCTIONS
+    from stages.semantic.kmeans import EncoderChoice
+
+    reduction = reduce or "mean"
+    if reduction not in REDUCTIONS:
+        raise DataMismatch(f"--reduce {reduce} is neither of {' and '.join(REDUCTIONS)}")
+    try:
+        exact = None if rate is None else Fraction(rate)
+    except (ValueError, ZeroDivisionError):
+        raise DataMismatch(f"--rate {rate} is no number of frames a second, such as 25") from None
+    return EncoderChoice(spec=spec, layer=layer, rate=exact, reduction=reduction)
+
+
+def load_chosen(choice: EncoderChoice, *, device: str) -> SemanticEncoder:
+    """Load the encoder that a choice names."""
+    from stages.semantic.encoders.registry import load_encoder
+
+    return load_encoder(
+        choice.spec,
+        layer=choice.layer,
+        rate=choice.rate,
+        reduction="drop" if choice.reduction == "drop" else "mean",
+        device=device,
+    )
+
+
+def batch_seconds_for(device: str, given: float | None) -> float:
+    """What was asked for, or a batch that suits the device."""
+    if given is not None:
+        return given
+    return 0.0 if device == "cpu" else _GPU_BATCH_SECONDS

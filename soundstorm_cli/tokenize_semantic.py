@@ -1,0 +1,134 @@
+"""`soundstorm tokenize-semantic`: audio to semantic tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundstorm_cli.common import (
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    KeepGoingOption,
+    OutputOption,
+    QuietOption,
+    RowsPerShardOption,
+    ShardOption,
+    WorkersOption,
+    finish_rows,
+    open_inputs,
+    pick_device,
+    progress,
+    refuse_json_with_stream,
+    resolve_input,
+    resolve_output,
+    worker_count,
+)
+from soundstorm_cli.semantic_options import (
+    BatchSecondsOption,
+    EncoderOption,
+    LayerOption,
+    RateOption,
+    ReduceOption,
+    batch_seconds_for,
+    encoder_choice,
+    load_chosen,
+)
+from stages.errors import DataMismatch
+
+if TYPE_CHECKING:
+    from stages.semantic.kmeans import EncoderChoice, KMeans
+
+NAME = "tokenize-semantic"
+
+
+def tokenize_semantic(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUTS]...",
+            help="Audio (files, folders, globs, TSV, CSV or JSONL manifests), or token shards with "
+            "an audio column, or - for a stream.",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    kmeans: Annotated[
+        str | None,
+        typer.Option(
+            "--kmeans",
+            "-k",
+            envvar="SOUNDSTORM_KMEANS",
+            help="The folder that fit-kmeans wrote; it names the encoder, too.",
+        ),
+    ] = None,
+    encoder: EncoderOption = None,
+    layer: LayerOption = None,
+    rate: RateOption = None,
+    reduce: ReduceOption = None,
+    shard: ShardOption = None,
+    rows_per_shard: RowsPerShardOption = 256,
+    workers: WorkersOption = None,
+    batch_seconds: BatchSecondsOption = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    keep_going: KeepGoingOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add semantic tokens to each row with audio; its other columns are kept."""
+    from stages.shards.partition import parse_shard
+
+    target = resolve_output(output)
+    refuse_json_with_stream(target, as_json=as_json)
+    part = parse_shard(shard) if shard else None
+    if kmeans is None:
+        raise DataMismatch("no k-means: give --kmeans a folder that fit-kmeans wrote")
+    with open_inputs(resolve_input(inputs)) as source:
+        from pathlib import Path
+
+        from stages.semantic.kmeans import load_kmeans
+        from stages.semantic.tokenizer import SemanticTokenizer
+        from stages.shards.runner import run_row_stage
+
+        clusters = load_kmeans(Path(kmeans))
+        place = pick_device(device)
+        choice = _choice(clusters, encoder, layer=layer, rate=rate, reduce=reduce)
+        stage = SemanticTokenizer(
+            load_chosen(choice, device=place),
+            clusters,
+            where=kmeans,
+            workers=worker_count(workers),
+            batch_seconds=batch_seconds_for(place, batch_seconds),
+        )
+        with progress(NAME, source.num_rows, quiet=quiet) as advance:
+            result = run_row_stage(
+                stage,
+                source,
+                output=target,
+                shard=part,
+                force=force,
+                rows_per_shard=rows_per_shard,
+                advance=advance,
+            )
+    finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
+
+
+def _choice(
+    kmeans: KMeans,
+    spec: str | None,
+    *,
+    layer: int | None,
+    rate: str | None,
+    reduce: str | None,
+) -> EncoderChoice:
+    """The encoder that the k-means names, with what the command line says instead."""
+    fitted = kmeans.choice
+    if spec is not None and spec != fitted.spec:
+        return encoder_choice(spec, layer=layer, rate=rate, reduce=reduce)
+    return encoder_choice(
+        fitted.spec,
+        layer=layer if layer is not None else fitted.layer,
+        rate=rate if rate is not None or fitted.rate is None else str(fitted.rate),
+        reduce=reduce or fitted.reduction,
+    )

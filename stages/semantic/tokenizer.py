@@ -1,0 +1,69 @@
+"""The stage `tokenize-semantic`: audio to one semantic token a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from stages.errors import RowFailure
+from stages.semantic.base import SemanticEncoder
+from stages.semantic.encoding import encode_paths
+from stages.semantic.kmeans import KMeans
+from stages.shards.row_stage import RowResult, RowStage
+from stages.shards.rows import NUM_SAMPLES, SAMPLE_RATE, SEMANTIC, Row
+
+
+class SemanticTokenizer(RowStage):
+    """Adds `semantic`, `num_samples` and `sample_rate` to rows that name audio files."""
+
+    name = "tokenize-semantic"
+    fields = (NUM_SAMPLES, SAMPLE_RATE, SEMANTIC)
+    required = ("audio",)
+
+    def __init__(
+        self,
+        encoder: SemanticEncoder,
+        kmeans: KMeans,
+        *,
+        where: str = "given",
+        workers: int = 0,
+        batch_seconds: float = 0.0,
+    ) -> None:
+        """Join an encoder and a k-means.
+
+        Args:
+            encoder: makes the frames.
+            kmeans: makes tokens of them.
+            where: the k-means' folder, for messages.
+            workers: processes that read audio ahead.
+            batch_seconds: audio in a padded batch; 0 takes one utterance at a time.
+
+        Raises:
+            DataMismatch: if the k-means was fitted on another encoder.
+        """
+        kmeans.require_encoder(encoder, where=where)
+        self._encoder = encoder
+        self._kmeans = kmeans
+        self._workers = workers
+        self._batch_seconds = batch_seconds
+        self.tokens = kmeans.tokens
+        self.settings = {"encoder": encoder.name, "clusters": len(kmeans.centroids)}
+        self.models = {"encoder": encoder.fingerprint, "kmeans": self.tokens.fingerprint}
+
+    def process(self, rows: Sequence[Row]) -> Iterator[RowResult]:
+        for index, encoded in encode_paths(
+            self._encoder,
+            [row["audio"] for row in rows],
+            workers=self._workers,
+            batch_seconds=self._batch_seconds,
+        ):
+            if isinstance(encoded, RowFailure):
+                yield index, encoded
+                continue
+            yield (
+                index,
+                {
+                    "semantic": self._kmeans.assign(encoded.frames),
+                    "num_samples": encoded.source_samples,
+                    "sample_rate": encoded.source_rate,
+                },
+            )
