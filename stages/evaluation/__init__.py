@@ -1,0 +1,1 @@
+"""Scores of speech and of models: intelligibility, quality, voice, reconstruction, token loss."""
