@@ -51,6 +51,9 @@ class Codec(ABC):
     It leaves out the number of levels, since the first n levels of a residual quantiser can be
     used alone, and whatever only turns tokens back into sound."""
 
+    decoder_fingerprint: str
+    """SHA-256 hex over all that turns tokens into sound: equal ones make equal samples."""
+
     models: dict[str, str]
     """SHA-256 hex of each file or set of weights that decides a token, by name."""
 

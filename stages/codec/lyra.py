@@ -8,6 +8,9 @@ time, from a fresh interpreter each.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,6 +59,7 @@ class LyraCodec(Codec):
         self.name = f"lyra:{folder}"
         self.models = {name: hash_file(folder / name) for name in (ENCODER, QUANTIZER)}
         self.fingerprint = hash_json({"codec": "lyra", "models": self.models})
+        self.decoder_fingerprint = hash_json([self.fingerprint, hash_file(folder / DECODER)])
         self.sample_rate, self.channels, self.frame_rate = SAMPLE_RATE, 1, FRAME_RATE
         self.codebook_size = CODEBOOK_SIZE
         self.levels = choose_levels(
@@ -68,23 +72,13 @@ class LyraCodec(Codec):
             bitrate=bitrate,
         )
         self._folder = folder
-        self._quantizer = _interpreter(folder / QUANTIZER)
-        try:
-            self._quantize = self._quantizer.get_signature_runner("encode")
-            self._dequantize = self._quantizer.get_signature_runner("decode")
-            encoder = _interpreter(folder / ENCODER).get_signature_runner()
-            decoder = _interpreter(folder / DECODER).get_signature_runner()
-            fits = (
-                list(encoder.get_input_details()["input_audio"]["shape"]) == [1, HOP]
-                and list(decoder.get_input_details()["input_audio"]["shape"]) == [1, 1, FEATURES]
-                and self._dequantize.get_input_details()["encoding_indices"]["shape"][0] == LEVELS
-            )
-        except (ValueError, KeyError):
-            fits = False
+        with _without_greeting():
+            self._quantizer = _interpreter(folder / QUANTIZER)
+            fits = self._check()
         if not fits:
             raise DataMismatch(
-                f"the files in {folder} are not those of Lyra V2 (320 samples to 64 features to "
-                f"{LEVELS} codes): take all three from one release"
+                f"the files in {folder} are not those of Lyra V2 ({HOP} samples to {FEATURES} "
+                f"features to {LEVELS} codes): take all three from one release"
             )
 
     def encode(self, audio: AudioBatch) -> AcousticTokens:
@@ -109,6 +103,22 @@ class LyraCodec(Codec):
             row = self._decode_row(codes[: int(length)].cpu().numpy())
             target[0, : len(row)] = torch.from_numpy(row)
         return AudioBatch(samples=samples, lengths=tokens.lengths * HOP)
+
+    def _check(self) -> bool:
+        """Whether the three files have the geometry of this release."""
+        try:
+            self._quantize = self._quantizer.get_signature_runner("encode")
+            self._dequantize = self._quantizer.get_signature_runner("decode")
+            encoder = _interpreter(self._folder / ENCODER).get_signature_runner()
+            decoder = _interpreter(self._folder / DECODER).get_signature_runner()
+            silence = self._dequantize(encoding_indices=np.zeros((LEVELS, 1, 1), dtype=np.int32))
+            return (
+                silence["output_0"].shape == (1, 1, FEATURES)
+                and list(encoder.get_input_details()["input_audio"]["shape"]) == [1, HOP]
+                and list(decoder.get_input_details()["input_audio"]["shape"]) == [1, 1, FEATURES]
+            )
+        except (ValueError, KeyError):
+            return False
 
     def _encode_row(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """`[N]` to `[T, Q]`."""
@@ -151,3 +161,16 @@ def _interpreter(path: Path) -> Any:
         return Interpreter(str(path), num_threads=1)
     except (ValueError, RuntimeError) as error:
         raise DataMismatch(f"{path} is no TFLite model ({error}): copy it again") from None
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep off standard error what the runtime's C++ says there, once, when it first starts."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

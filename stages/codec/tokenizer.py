@@ -10,6 +10,7 @@ from stages.audio.read_ahead import read_ahead
 from stages.codec.base import Codec
 from stages.codec.workers import EncodedRow, EncodingPool, encode_waveform
 from stages.errors import RowFailure
+from stages.semantic.rates import align_semantic
 from stages.shards.provenance import Provenance
 from stages.shards.row_stage import RowStage
 from stages.shards.rows import NUM_SAMPLES, SAMPLE_RATE, Row, acoustic_field
@@ -82,8 +83,6 @@ class AcousticTokenizer(RowStage):
         """The new columns, if the row's semantic tokens are as long as its acoustic ones."""
         if isinstance(encoded, RowFailure):
             return encoded
-        from stages.semantic.rates import align_semantic
-
         semantic = row.get("semantic")
         if semantic is not None and self._semantic_rate is not None:
             try:
