@@ -191,9 +191,7 @@ class Conformer(nn.Module):
             `[B, T, D]`; padding frames are void. A real frame does not depend on other rows or
             on how much padding there is, up to the rounding of the matrix library.
         """
-        table = rotary_table(
-            x.shape[1], self.config.width // self.config.heads, device=x.device
-        )
+        table = rotary_table(x.shape[1], self.config.width // self.config.heads, device=x.device)
         for block in self.blocks[:layers]:
             x = block(x, table, mask)
         return x

@@ -95,9 +95,7 @@ class LossTable:
         """Count a batch; each example goes to its level and its ratio's bin of `[0, 1]`."""
         _, levels, bins = self._sums.shape
         cell = mask.level * bins + (mask.ratio * bins).long().clamp(max=bins - 1)
-        for table, values in zip(
-            self._sums, (sums.loss, sums.tokens, sums.correct), strict=True
-        ):
+        for table, values in zip(self._sums, (sums.loss, sums.tokens, sums.correct), strict=True):
             table.view(levels * bins).index_add_(0, cell, values.detach().cpu().double())
 
     @property

@@ -95,6 +95,5 @@ def check_tokens(config: SoundStormConfig, semantic: TokenSpec, acoustic: TokenS
             )
     if config.levels > acoustic.levels:
         raise DataMismatch(
-            f"the model has {config.levels} levels while its acoustic tokens have "
-            f"{acoustic.levels}"
+            f"the model has {config.levels} levels while its acoustic tokens have {acoustic.levels}"
         )

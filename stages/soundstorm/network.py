@@ -78,9 +78,7 @@ class SoundStorm(nn.Module):
         size = self.config.codebook_size
         return torch.where(codes == size, self.acoustic_table.shape[0] - 1, codes + level * size)
 
-    def features(
-        self, acoustic: Tensor, semantic: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def features(self, acoustic: Tensor, semantic: Tensor, mask: Tensor | None = None) -> Tensor:
         """The Conformer's view of each frame.
 
         Args:

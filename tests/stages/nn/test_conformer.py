@@ -62,22 +62,40 @@ def _fairseq2_block(block: ConformerBlock):  # type: ignore[no-untyped-def]
         )
 
     attention = StandardMultiheadAttention(
-        32, 4, TorchSDPA(IdentityBias()), pos_encoder=RotaryEncoder(8, 100, device=cpu),
-        gangs=gangs, device=cpu,
+        32,
+        4,
+        TorchSDPA(IdentityBias()),
+        pos_encoder=RotaryEncoder(8, 100, device=cpu),
+        gangs=gangs,
+        device=cpu,
     )
     convolution = ConformerConvolution(32, 5, norm_type="layer_norm")
     theirs = TheirBlock(
-        norm(), feed_forward(), norm(), attention, norm(), convolution, norm(), feed_forward(),
+        norm(),
+        feed_forward(),
+        norm(),
+        attention,
+        norm(),
+        convolution,
+        norm(),
+        feed_forward(),
         norm(),
     ).eval()
     names = {
-        "feed_forward1_norm": "ffn1_layer_norm", "feed_forward2_norm": "ffn2_layer_norm",
-        "feed_forward1.inner": "ffn1.inner_proj", "feed_forward1.outer": "ffn1.output_proj",
-        "feed_forward2.inner": "ffn2.inner_proj", "feed_forward2.outer": "ffn2.output_proj",
-        "attention_norm": "self_attn_layer_norm", "attention.out": "self_attn.output_proj",
-        "convolution_norm": "conv_layer_norm", "convolution.norm": "conv.layer_norm",
-        "convolution.gate": "conv.pointwise_conv1", "convolution.out": "conv.pointwise_conv2",
-        "convolution.depthwise": "conv.depthwise_conv", "norm": "layer_norm",
+        "feed_forward1_norm": "ffn1_layer_norm",
+        "feed_forward2_norm": "ffn2_layer_norm",
+        "feed_forward1.inner": "ffn1.inner_proj",
+        "feed_forward1.outer": "ffn1.output_proj",
+        "feed_forward2.inner": "ffn2.inner_proj",
+        "feed_forward2.outer": "ffn2.output_proj",
+        "attention_norm": "self_attn_layer_norm",
+        "attention.out": "self_attn.output_proj",
+        "convolution_norm": "conv_layer_norm",
+        "convolution.norm": "conv.layer_norm",
+        "convolution.gate": "conv.pointwise_conv1",
+        "convolution.out": "conv.pointwise_conv2",
+        "convolution.depthwise": "conv.depthwise_conv",
+        "norm": "layer_norm",
     }
     state: dict[str, Tensor] = {}
     for name, value in block.state_dict().items():
@@ -123,8 +141,9 @@ def test_stops_after_a_layer() -> None:
     x = torch.randn(1, 6, 32)
     with torch.inference_mode():
         hidden = conformer(x, layers=1)
-        assert torch.equal(conformer.blocks[1](hidden, rotary_table(6, 8, device=x.device), None),
-                           conformer(x))
+        assert torch.equal(
+            conformer.blocks[1](hidden, rotary_table(6, 8, device=x.device), None), conformer(x)
+        )
 
 
 def test_mask_is_left_out_where_rows_are_full() -> None:

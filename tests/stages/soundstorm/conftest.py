@@ -1,28 +1,111 @@
-"""A tiny SoundStorm and tokens to go with it."""
+"""A tiny SoundStorm, and a decoder slow and plain enough to be read beside the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.decoding import DecodeOptions, DecodeRequest
 from stages.soundstorm.network import SoundStorm
+from stages.soundstorm.randomness import row_noise
 
 MakeNetwork = Callable[..., SoundStorm]
+MakeRequests = Callable[..., list[DecodeRequest]]
+NaiveDecode = Callable[[SoundStorm, DecodeRequest, DecodeOptions], tuple[list[list[int]], ...]]
 
 
 def _make_network(*, levels: int = 3, seed: int = 0, sharpness: float = 6.0) -> SoundStorm:
     torch.manual_seed(seed)
     config = SoundStormConfig(
-        levels=levels, codebook_size=11, semantic_codebook_size=7, layers=2, heads=2, width=16,
-        feed_forward=32, dropout=0.0,
+        levels=levels,
+        codebook_size=11,
+        semantic_codebook_size=7,
+        layers=2,
+        heads=2,
+        width=16,
+        feed_forward=32,
+        dropout=0.0,
     )
     network = SoundStorm(config).eval()
     with torch.no_grad():  # an untrained network is unsure of everything; this one has opinions
         network.head_weight.mul_(sharpness)
     return network
+
+
+def _make_requests(
+    lengths: Sequence[int], prompts: Sequence[int], *, levels: int = 3, seed: int = 0
+) -> list[DecodeRequest]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        DecodeRequest(
+            row_id=f"row-{length}-{prompt}",
+            semantic=torch.randint(7, (length,), generator=generator),
+            prompt=torch.randint(11, (prompt, levels), generator=generator),
+        )
+        for length, prompt in zip(lengths, prompts, strict=True)
+    ]
+
+
+def _naive_decode(
+    network: SoundStorm, request: DecodeRequest, options: DecodeOptions
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Section 3.3 in loops, one row: the whole input anew and all logits on every pass.
+
+    Returns:
+        Tokens and the passes that set them, `[T][Q]`.
+    """
+    T, Q = len(request.semantic), network.config.levels
+    P = len(request.prompt)
+    mask = network.config.mask_token
+    tokens = [[mask] * Q for _ in range(T)]
+    passes = [[0] * Q for _ in range(T)]
+    for t in range(P):
+        tokens[t] = [int(code) for code in request.prompt[t]]
+    noise = row_noise(options.seed, request.row_id, T - P, options.iterations)
+    pass_number = 0
+    for q, n in enumerate(options.iterations):
+        for i in range(n):
+            pass_number += 1
+            masked = [t for t in range(T) if tokens[t][q] == mask]
+            with torch.inference_mode():
+                features = network.features(torch.tensor([tokens]), request.semantic[None])
+                all_logits: Tensor = torch.stack([network.head(k, features[0]) for k in range(Q)])
+            candidates: dict[int, int] = {}
+            confidence: dict[int, float] = {}
+            for t in masked:
+                logits = [float(value) for value in all_logits[q, t]]
+                if i == n - 1:
+                    candidates[t] = max(range(len(logits)), key=lambda c: logits[c])
+                    confidence[t] = logits[candidates[t]]
+                    continue
+                quantile = float(noise[q].choice[i, t - P])
+                candidates[t] = _inverse(logits, options.temperature, quantile)
+                gumbel = float(noise[q].gumbel[i, t - P])
+                confidence[t] = logits[candidates[t]] + (1 - i / (n - 1)) * gumbel
+            stay = math.floor((T - P) * math.cos(math.pi / 2 * (i + 1) / n) + 1e-9)
+            surest = sorted(masked, key=lambda t: -confidence[t])
+            for t in surest[: len(masked) - stay]:
+                tokens[t][q] = candidates[t]
+                passes[t][q] = pass_number
+    return tokens, passes
+
+
+def _inverse(logits: list[float], temperature: float, quantile: float) -> int:
+    """The candidate whose share of the cumulative distribution holds the quantile."""
+    if temperature == 0:
+        return max(range(len(logits)), key=lambda c: logits[c])
+    weights = [math.exp((logit - max(logits)) / temperature) for logit in logits]
+    sought, total = quantile * sum(weights), 0.0
+    for c, weight in enumerate(weights):
+        total += weight
+        if sought < total:
+            return c
+    return len(weights) - 1
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +117,14 @@ def make_network() -> MakeNetwork:
 @pytest.fixture
 def network() -> SoundStorm:
     return _make_network()
+
+
+@pytest.fixture(scope="session")
+def make_requests() -> MakeRequests:
+    """`make_requests(lengths, prompts)` for `make_network`'s tokens."""
+    return _make_requests
+
+
+@pytest.fixture(scope="session")
+def naive_decode() -> NaiveDecode:
+    return _naive_decode

@@ -86,7 +86,10 @@ def test_padding_and_hidden_tokens_cannot_leak(network: SoundStorm) -> None:
 def test_nothing_masked_is_no_loss_but_still_a_gradient(network: SoundStorm) -> None:
     acoustic, semantic, mask = make_batch()
     empty = TrainingMask(
-        lengths=mask.lengths, delimiter=mask.delimiter, level=mask.level, ratio=mask.ratio,
+        lengths=mask.lengths,
+        delimiter=mask.delimiter,
+        level=mask.level,
+        ratio=mask.ratio,
         masked=torch.zeros_like(mask.masked),
     )
     sums = masked_loss(network, acoustic, semantic, empty)
@@ -110,8 +113,14 @@ def test_learns_a_rule() -> None:
 
     torch.manual_seed(0)
     config = SoundStormConfig(
-        levels=2, codebook_size=11, semantic_codebook_size=7, layers=1, heads=2, width=32,
-        feed_forward=64, dropout=0.0,
+        levels=2,
+        codebook_size=11,
+        semantic_codebook_size=7,
+        layers=1,
+        heads=2,
+        width=32,
+        feed_forward=64,
+        dropout=0.0,
     )
     network = SoundStorm(config)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
@@ -144,8 +153,14 @@ def test_table_splits_by_level_and_ratio(network: SoundStorm) -> None:
     assert set(summary) == {
         f"{what}{cell}"
         for what in ("loss", "accuracy")
-        for cell in ("", "/level_01", "/level_02", "/level_03", "/ratio_0.00-0.50",
-                     "/ratio_0.50-1.00")
+        for cell in (
+            "",
+            "/level_01",
+            "/level_02",
+            "/level_03",
+            "/ratio_0.00-0.50",
+            "/ratio_0.50-1.00",
+        )
     }
     for level in range(3):
         share = table.sums[:, level].sum(dim=1)

@@ -70,7 +70,12 @@ def test_padding_tokens_do_not_matter(network: SoundStorm) -> None:
 def test_starts_at_the_loss_of_a_guess() -> None:
     torch.manual_seed(0)
     config = SoundStormConfig(
-        levels=8, codebook_size=256, semantic_codebook_size=64, layers=2, heads=4, width=64,
+        levels=8,
+        codebook_size=256,
+        semantic_codebook_size=64,
+        layers=2,
+        heads=4,
+        width=64,
         feed_forward=128,
     )
     network = SoundStorm(config).eval()

@@ -1,0 +1,253 @@
+"""Iterative parallel decoding (paper, section 3.3): level by level, the surest tokens first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.errors import DataMismatch, RowFailure
+from stages.nn.conformer import padding_mask
+from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.network import SoundStorm
+from stages.soundstorm.randomness import row_noise
+from stages.soundstorm.schedule import masked_after, noise_multiplier
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """How to decode."""
+
+    iterations: tuple[int, ...]
+    """Passes of each level to decode, coarse first; fewer than Q leave finer levels undone."""
+
+    temperature: float = 1.0
+    """Of the distribution that candidates are sampled from (paper: 1); 0 takes the likeliest."""
+
+    seed: int = 0
+    """With a row's id, it decides all that is random about the row."""
+
+    def __post_init__(self) -> None:
+        if not self.iterations or min(self.iterations) < 1:
+            raise DataMismatch("every level to decode needs at least one pass")
+        if not 0.0 <= self.temperature < float("inf"):
+            raise DataMismatch(f"a temperature of {self.temperature} is not 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeRequest:
+    """One row to decode."""
+
+    row_id: str
+
+    semantic: Tensor
+    """`[T]` int64: the condition at the acoustic frame rate; T is the row's length."""
+
+    prompt: Tensor
+    """`[P, Q]` int64, P <= T: the leading frames that are given, all levels of them."""
+
+    def check(self, config: SoundStormConfig) -> None:
+        """Raise RowFailure where a token is not in its codebook or a shape is wrong."""
+        if self.semantic.ndim != 1 or len(self.semantic) == 0:
+            raise RowFailure("the row has no semantic tokens to decode from")
+        if self.prompt.ndim != 2 or self.prompt.shape[1] != config.levels:
+            raise RowFailure(
+                f"a prompt of shape {list(self.prompt.shape)} does not have the "
+                f"{config.levels} levels of the model"
+            )
+        if len(self.prompt) > len(self.semantic):
+            raise RowFailure(
+                f"a prompt of {len(self.prompt)} frames is longer than the row's "
+                f"{len(self.semantic)}"
+            )
+        for kind, tokens, size in (
+            ("semantic", self.semantic, config.semantic_codebook_size),
+            ("acoustic", self.prompt, config.codebook_size),
+        ):
+            if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < size:
+                raise RowFailure(
+                    f"a {kind} token is outside the model's codebook of {size} entries"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeTrace:
+    """How a row came about."""
+
+    passes: Tensor
+    """`[T, levels]` int64: the pass that set a token, counted from 1; 0 where it was given."""
+
+    confidence: Tensor
+    """`[T, levels]` float32: logit of the chosen candidate plus its noise; NaN where given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """One decoded row, on the CPU."""
+
+    acoustic: Tensor
+    """`[T, levels]` int64, prompt first, with as many levels as were decoded."""
+
+    trace: DecodeTrace
+
+
+@torch.inference_mode()
+def decode(
+    network: SoundStorm, requests: Sequence[DecodeRequest], options: DecodeOptions
+) -> list[Decoded]:
+    """Decode a ragged batch of rows, each as if it were alone.
+
+    The network runs once a pass for all rows. A row's schedule and random numbers are its own,
+    so only the rounding of sums may tell a batch from its rows; batches of one leave out even
+    that.
+
+    Args:
+        network: in evaluation mode.
+        requests: rows that passed `DecodeRequest.check`.
+        options: with at most as many levels as the network has.
+
+    Returns:
+        One result a request, in order.
+
+    Raises:
+        DataMismatch: if more levels are asked for than the network has.
+    """
+    if len(options.iterations) > network.config.levels:
+        raise DataMismatch(
+            f"{len(options.iterations)} levels are to be decoded while the model has "
+            f"{network.config.levels}"
+        )
+    state = _State(network, requests, options)
+    for level in range(len(options.iterations)):
+        _decode_level(network, state, level, options)
+    return state.results(len(options.iterations))
+
+
+class _State:
+    """The tokens of a batch as they fill up, and what stays the same meanwhile."""
+
+    def __init__(
+        self, network: SoundStorm, requests: Sequence[DecodeRequest], options: DecodeOptions
+    ) -> None:
+        device = network.semantic_table.device
+        self.lengths = [len(request.semantic) for request in requests]
+        self.prompts = [len(request.prompt) for request in requests]
+        B, T = len(requests), max(self.lengths)
+        mask_token = network.config.mask_token
+        # On the CPU first: one copy to the device whatever the number of rows.
+        semantic = torch.zeros(B, T, dtype=torch.long)
+        tokens = torch.full((B, T, network.config.levels), mask_token)
+        generated = torch.zeros(B, T, dtype=torch.bool)
+        sizes = [(count - 1, B, T) for count in options.iterations]
+        choice = [torch.zeros(size) for size in sizes]
+        gumbel = [torch.zeros(size) for size in sizes]
+        for row, request in enumerate(requests):
+            start, end = self.prompts[row], self.lengths[row]
+            semantic[row, :end] = request.semantic
+            tokens[row, :start] = request.prompt
+            generated[row, start:end] = True
+            noise = row_noise(options.seed, request.row_id, end - start, options.iterations)
+            for level, drawn in enumerate(noise):
+                choice[level][:, row, start:end] = drawn.choice
+                gumbel[level][:, row, start:end] = drawn.gumbel
+        padding = padding_mask(torch.tensor(self.lengths), T)
+        self.mask = None if padding is None else padding.to(device)
+        self.condition = network.embed_semantic(semantic.to(device))  # [B, T, D], made once
+        self.tokens = tokens.to(device)  # [B, T, Q]
+        self.generated = generated.to(device)  # [B, T]
+        self.choice = [values.to(device) for values in choice]  # each [iterations - 1, B, T]
+        self.gumbel = [values.to(device) for values in gumbel]
+        self.passes = torch.zeros_like(self.tokens)
+        self.confidence = torch.full(self.tokens.shape, torch.nan, device=device)
+        self.passes_done = 0
+
+    def results(self, levels: int) -> list[Decoded]:
+        """The rows without their padding, on the CPU."""
+        tokens, passes = self.tokens.cpu(), self.passes.cpu()
+        confidence = self.confidence.cpu()
+        return [
+            Decoded(
+                acoustic=tokens[row, :length, :levels].clone(),
+                trace=DecodeTrace(
+                    passes=passes[row, :length, :levels].clone(),
+                    confidence=confidence[row, :length, :levels].clone(),
+                ),
+            )
+            for row, length in enumerate(self.lengths)
+        ]
+
+
+def _decode_level(network: SoundStorm, state: _State, level: int, options: DecodeOptions) -> None:
+    """All passes of one level; levels finer than it are still masked, so the sum sees them so."""
+    iterations = options.iterations[level]
+    counts = [length - prompt for length, prompt in zip(state.lengths, state.prompts, strict=True)]
+    column = state.tokens[:, :, level]  # [B, T], a view: what is set here is set there
+    others = state.condition + network.embed_levels(state.tokens, skip=level)  # [B, T, D]
+    for iteration in range(iterations):
+        state.passes_done += 1
+        before = [masked_after(count, iteration - 1, iterations) for count in counts]
+        after = [masked_after(count, iteration, iterations) for count in counts]
+        if before == after:  # few tokens and many passes: nothing is due in this one
+            continue
+        features = network.features_of(others + network.embed_level(level, column), state.mask)
+        # The masked frames of each row, in order, then others up to the longest row's count.
+        # Counts are known from the schedule, so nothing here waits for the device.
+        masked = state.generated & (column == network.config.mask_token)
+        frames = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : max(before)]
+        wanted = features.gather(1, frames[:, :, None].expand(-1, -1, features.shape[-1]))
+        logits = network.head(level, wanted).float()  # [B, K, C]
+        if iteration == iterations - 1:
+            confidence, candidates = logits.max(dim=-1)  # [B, K]
+        else:
+            quantiles = state.choice[level][iteration].gather(1, frames)
+            candidates = _sample(logits, quantiles, options.temperature)
+            confidence = logits.gather(2, candidates[:, :, None]).squeeze(2)
+            noise = state.gumbel[level][iteration].gather(1, frames)
+            confidence = confidence + noise_multiplier(iteration, iterations) * noise
+        kept = _surest(confidence, torch.tensor(before), torch.tensor(before) - torch.tensor(after))
+        for table, new in (
+            (column, candidates),
+            (state.confidence[:, :, level], confidence),
+            (state.passes[:, :, level], torch.full_like(candidates, state.passes_done)),
+        ):
+            table.scatter_(1, frames, torch.where(kept, new, table.gather(1, frames)))
+
+
+def _sample(logits: Tensor, quantiles: Tensor, temperature: float) -> Tensor:
+    """Sample a candidate for each position by inverting its cumulative distribution.
+
+    Args:
+        logits: `[B, K, C]`.
+        quantiles: `[B, K]` in [0, 1).
+        temperature: divides the logits; 0 takes the largest.
+
+    Returns:
+        `[B, K]` int64.
+    """
+    if temperature == 0.0:
+        return logits.argmax(dim=-1)
+    cumulative = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)
+    threshold = quantiles[:, :, None] * cumulative[:, :, -1:]
+    candidates = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return candidates.clamp(max=logits.shape[-1] - 1)
+
+
+def _surest(confidence: Tensor, valid: Tensor, due: Tensor) -> Tensor:
+    """Which candidates to keep.
+
+    Args:
+        confidence: `[B, K]`.
+        valid: `[B]`: a row's first so many positions are its masked tokens, the rest void.
+        due: `[B]`: how many each row keeps.
+
+    Returns:
+        `[B, K]` bool; of equal confidences the earlier frame's is kept.
+    """
+    valid, due = valid.to(confidence.device), due.to(confidence.device)
+    position = torch.arange(confidence.shape[1], device=confidence.device)
+    ranked = confidence.masked_fill(position >= valid[:, None], -torch.inf)
+    order = ranked.argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, position.expand_as(order))
+    return rank < due[:, None]

@@ -1,0 +1,141 @@
+"""The decoder against its naive twin, and what a row's surroundings must not change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stages.errors import DataMismatch, RowFailure
+from stages.soundstorm.decoding import Decoded, DecodeOptions, DecodeRequest, decode
+from stages.soundstorm.network import SoundStorm
+
+LENGTHS = [23, 9, 1, 16, 23, 12]
+PROMPTS = [0, 4, 0, 15, 7, 12]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DecodeOptions(iterations=(16, 1, 1)),
+        DecodeOptions(iterations=(1, 1, 1)),
+        DecodeOptions(iterations=(5, 3, 2), seed=7),
+        DecodeOptions(iterations=(8, 1, 1), temperature=0.6, seed=1),
+        DecodeOptions(iterations=(4, 4, 4), temperature=0.0),
+    ],
+    ids=["paper", "greedy", "several", "cool", "likeliest"],
+)
+def test_agrees_with_its_naive_twin(  # type: ignore[no-untyped-def]
+    network: SoundStorm, make_requests, naive_decode, options: DecodeOptions
+) -> None:
+    requests = make_requests(LENGTHS, PROMPTS)
+    for request, result in zip(requests, decode(network, requests, options), strict=True):
+        tokens, passes = naive_decode(network, request, options)
+        assert result.acoustic.tolist() == tokens, request.row_id
+        assert result.trace.passes.tolist() == passes, request.row_id
+
+
+def same(first: Decoded, second: Decoded) -> bool:
+    return torch.equal(first.acoustic, second.acoustic) and torch.equal(
+        first.trace.passes, second.trace.passes
+    )
+
+
+def test_ragged_batch_gives_what_each_row_gives_alone(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
+    requests = make_requests(LENGTHS, PROMPTS)
+    options = DecodeOptions(iterations=(6, 2, 1))
+    together = decode(network, requests, options)
+    backwards = decode(network, requests[::-1], options)[::-1]
+    for request, batched, turned in zip(requests, together, backwards, strict=True):
+        (alone,) = decode(network, [request], options)
+        assert same(alone, batched)
+        assert same(alone, turned)
+
+
+def test_seed_and_id_decide_and_nothing_else(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
+    (request,) = make_requests([40], [3])
+    options = DecodeOptions(iterations=(8, 1, 1))
+    (first,) = decode(network, [request], options)
+    torch.manual_seed(123)
+    torch.rand(5)
+    assert same(first, decode(network, [request], options)[0])
+    other_id = DecodeRequest(row_id="other", semantic=request.semantic, prompt=request.prompt)
+    assert not same(first, decode(network, [other_id], options)[0])
+    other_seed = DecodeOptions(iterations=(8, 1, 1), seed=1)
+    assert not same(first, decode(network, [request], other_seed)[0])
+
+
+def test_greedy_needs_no_seed(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
+    (request,) = make_requests([20], [0])
+    results = [
+        decode(network, [request], DecodeOptions(iterations=(1, 1, 1), seed=seed))[0]
+        for seed in range(2)
+    ]
+    assert same(*results)
+
+
+def test_samples_follow_the_network(make_network) -> None:  # type: ignore[no-untyped-def]
+    """First-pass candidates over many seeds are distributed as the logits say."""
+    network = make_network(levels=1, sharpness=2.0)
+    semantic = torch.zeros(1, dtype=torch.long)
+    requests = [
+        DecodeRequest(row_id=str(i), semantic=semantic, prompt=torch.empty(0, 1, dtype=torch.long))
+        for i in range(4000)
+    ]
+    for temperature in (1.0, 0.5):
+        options = DecodeOptions(iterations=(2,), temperature=temperature)
+        results = decode(network, requests, options)
+        counts = torch.bincount(torch.cat([r.acoustic[0] for r in results]), minlength=11)
+        with torch.inference_mode():
+            masked = torch.full((1, 1, 1), network.config.mask_token)
+            logits = network.head(0, network.features(masked, semantic[None]))[0, 0]
+        expected = (logits / temperature).softmax(-1)
+        assert (counts / 4000 - expected).abs().max() < 0.03
+
+
+def test_fewer_levels_are_the_coarse_ones_of_all(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
+    requests = make_requests([14], [2])
+    (whole,) = decode(network, requests, DecodeOptions(iterations=(4, 1, 1)))
+    (coarse,) = decode(network, requests, DecodeOptions(iterations=(4, 1)))
+    assert torch.equal(coarse.acoustic, whole.acoustic[:, :2])
+    with pytest.raises(DataMismatch, match="4 levels"):
+        decode(network, requests, DecodeOptions(iterations=(1, 1, 1, 1)))
+
+
+def test_trace_says_when_and_how_surely(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
+    (request,) = make_requests([30], [6])
+    (result,) = decode(network, [request], DecodeOptions(iterations=(5, 2, 1)))
+    passes, confidence = result.trace.passes, result.trace.confidence
+    assert not passes[:6].any()
+    assert confidence[:6].isnan().all()
+    assert not confidence[6:].isnan().any()
+    for level, allowed in enumerate(([1, 2, 3, 4, 5], [6, 7], [8])):
+        assert sorted(set(passes[6:, level].tolist())) == allowed
+
+
+@pytest.mark.parametrize(
+    ("semantic", "prompt", "sentence"),
+    [
+        ([], torch.empty(0, 3), "no semantic tokens"),
+        ([1, 7], torch.empty(0, 3), "semantic token is outside"),
+        ([1, 2], torch.full((1, 3), 11), "acoustic token is outside"),
+        ([1, 2], torch.zeros(3, 3), "longer than the row's 2"),
+        ([1, 2], torch.zeros(1, 2), "3 levels"),
+    ],
+)
+def test_request_refusals(
+    network: SoundStorm, semantic: list[int], prompt: torch.Tensor, sentence: str
+) -> None:
+    request = DecodeRequest(
+        row_id="a", semantic=torch.tensor(semantic, dtype=torch.long), prompt=prompt.long()
+    )
+    with pytest.raises(RowFailure, match=sentence):
+        request.check(network.config)
+
+
+@pytest.mark.parametrize(
+    "change", [{"iterations": ()}, {"iterations": (2, 0)}, {"temperature": -1.0},
+               {"temperature": float("nan")}]
+)  # fmt: skip
+def test_option_refusals(change: dict[str, object]) -> None:
+    with pytest.raises(DataMismatch):
+        DecodeOptions(**{"iterations": (1,), **change})  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""The schedule's exact counts, the noise's slope, and the option that names the passes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.errors import DataMismatch
+from stages.soundstorm.schedule import masked_after, noise_multiplier, parse_iterations
+
+
+def test_counts_of_the_paper() -> None:
+    """500 frames, 16 passes: 497 are due after the first."""
+    counts = [masked_after(500, i, 16) for i in range(16)]
+    assert counts == [
+        497, 490, 478, 461, 440, 415, 386, 353, 317, 277, 235, 191, 145, 97, 49, 0,
+    ]  # fmt: skip
+
+
+def test_one_pass_masks_nothing() -> None:
+    assert masked_after(500, 0, 1) == 0
+    assert masked_after(500, -1, 1) == 500
+
+
+def test_halves_are_exact() -> None:
+    """cos(pi / 3) is 1/2, and no rounding may turn 250 into 249."""
+    for iterations in range(3, 300, 3):
+        assert masked_after(500, 2 * iterations // 3 - 1, iterations) == 250
+
+
+@given(st.integers(0, 100_000), st.integers(1, 64))
+def test_counts_fall_from_all_to_none(tokens: int, iterations: int) -> None:
+    counts = [masked_after(tokens, i, iterations) for i in range(-1, iterations)]
+    assert counts[0] == tokens
+    assert counts[-1] == 0
+    assert counts == sorted(counts, reverse=True)
+    assert tokens == 0 or counts[1] < tokens, "the first pass sets at least one token"
+
+
+def test_noise_falls_linearly_from_one_to_zero() -> None:
+    assert [noise_multiplier(i, 5) for i in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert noise_multiplier(0, 1) == 0.0
+
+
+def test_last_number_of_passes_repeats() -> None:
+    assert parse_iterations("16,1", 12) == (16, *[1] * 11)
+    assert sum(parse_iterations("16,1", 12)) == 27
+    assert parse_iterations("32,32,16,1", 5) == (32, 32, 16, 1, 1)
+    assert parse_iterations("1", 3) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("text", ["", "16,", "0", "4,-1", "a", "1.5", "1,1,1,1"])
+def test_refuses_other_words(text: str) -> None:
+    with pytest.raises(DataMismatch, match="--iterations"):
+        parse_iterations(text, 3)
