@@ -40,4 +40,11 @@ def load_codec(
         if not path:
             raise DataMismatch("say where Lyra's files are: --codec lyra:FOLDER")
         return LyraCodec(Path(path), levels=levels, bitrate=bitrate)
+    if family.startswith("encodec_"):
+        from stages.codec.encodec import EncodecCodec
+
+        checkpoint = Path(path) if path else None
+        return EncodecCodec(
+            family, checkpoint=checkpoint, levels=levels, bitrate=bitrate, device=device
+        )
     raise DataMismatch(f"{spec} is no codec: use {KNOWN}")
