@@ -81,6 +81,8 @@ def resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np
 def _decode(path: str) -> tuple[NDArray[np.float32], int]:
     """Decode to `[N, C]` float32 and the rate in Hz."""
     try:
+        if Path(path).is_dir():
+            raise RowFailure(f"{path} is a folder, not a file")
         if Path(path).stat().st_size == 0:
             raise RowFailure(f"{path} is empty: it has zero bytes")
         with soundfile.SoundFile(path) as file:
@@ -90,8 +92,6 @@ def _decode(path: str) -> tuple[NDArray[np.float32], int]:
         truncated = len(samples) < promised or _ends_early(path)
     except FileNotFoundError:
         raise RowFailure(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise RowFailure(f"{path} is a folder, not a file") from None
     except OSError as error:
         raise RowFailure(f"{path} cannot be opened: {error.strerror or error}") from None
     except (soundfile.SoundFileError, TypeError, ValueError) as error:

@@ -1,0 +1,159 @@
+"""Finding utterances: every kind of input, ids, and the sentence for every kind of mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stages.audio.sources import find_utterances
+from stages.errors import DataMismatch
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(800), 16_000)
+    return path
+
+
+def ids(*inputs: object) -> list[str]:
+    return [row["id"] for row in find_utterances([str(given) for given in inputs])]
+
+
+def test_a_folder_gives_relative_paths_sorted_without_suffix(corpus: Path) -> None:
+    rows = find_utterances([str(corpus)])
+    assert [row["id"] for row in rows] == [f"s{s}/u{u}" for s in range(2) for u in range(3)]
+    assert rows[0]["audio"] == str(corpus / "s0/u0.wav")
+    assert rows[0]["speaker"] is None
+
+
+def test_suffixes_are_kept_where_two_files_would_be_one(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac", "b.wav"):
+        touch(tmp_path / name)
+    assert ids(tmp_path) == ["a.flac", "a.wav", "b"]
+
+
+def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a.wav", "._a.wav", ".cache/b.wav"):
+        touch(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no audio")
+    assert ids(tmp_path) == ["a"]
+
+
+def test_a_link_to_a_parent_ends(tmp_path: Path) -> None:
+    touch(tmp_path / "deep/a.wav")
+    (tmp_path / "deep/again").symlink_to(tmp_path)
+    assert ids(tmp_path) == ["deep/a"]
+
+
+def test_librispeech_gives_stems_speakers_and_texts(tmp_path: Path) -> None:
+    folder = tmp_path / "LibriSpeech/test/19/198"
+    touch(folder / "19-198-0000.flac")
+    touch(folder / "19-198-0001.flac")
+    (folder / "19-198.trans.txt").write_text("19-198-0000 NORTHANGER ABBEY\n")
+    rows = find_utterances([str(tmp_path)])
+    assert [(row["id"], row["speaker"], row["text"]) for row in rows] == [
+        ("19-198-0000", "19", "NORTHANGER ABBEY"),
+        ("19-198-0001", "19", None),
+    ]
+
+
+def test_globs_and_files_are_named_by_as_much_path_as_needed(corpus: Path) -> None:
+    assert ids(corpus / "s0/*.wav") == ["u0"]
+    assert ids(corpus / "**/*.wav") == ["s0/u0", "s1/u0"]
+    assert ids(corpus / "s0/u0.wav", corpus / "s1/u1.flac") == ["u0", "u1"]
+
+
+def test_a_file_reached_twice_is_one_utterance(corpus: Path) -> None:
+    assert ids(corpus, corpus) == ids(corpus)
+
+
+def test_two_folders_with_the_same_names_are_refused(tmp_path: Path) -> None:
+    one, two = touch(tmp_path / "one/a.wav").parent, touch(tmp_path / "two/a.wav").parent
+    # Each names its file "a", with or without suffix.
+    with pytest.raises(DataMismatch, match=r"two utterances have the id a\.wav: .*one.*two"):
+        ids(one, two)
+
+
+def test_a_tsv_manifest_is_relative_to_itself(corpus: Path) -> None:
+    rows = find_utterances([str(corpus / "manifest.tsv")])
+    assert rows[4] == {
+        "id": "s1/u1",
+        "audio": str(corpus / "s1/u1.flac"),
+        "speaker": "s1",
+        "text": "made up 1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.csv", 'Utt_ID,Path,Speaker_ID,Sentence\nx,a.wav,s,"Hello, you"\n'),
+        ("m.tsv", "key\twav\tspk\ttranscript\nx\ta.wav\ts\tHello, you\n"),
+        ("m.jsonl", json.dumps(
+            {"utt_id": "x", "audio_filepath": "a.wav", "speaker": "s", "text": "Hello, you"})),
+        ("h.jsonl", json.dumps(
+            {"id": "x", "audio": {"path": "a.wav"}, "spk_id": "s", "transcription": "Hello, you"})),
+        ("b.csv", '\ufeffid,audio,client_id,text\n\nx,a.wav,s,"Hello, you"\n'),
+    ],
+)  # fmt: skip
+def test_manifests_by_any_common_name(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert find_utterances([str(tmp_path / name)]) == [
+        {"id": "x", "audio": str(tmp_path / "a.wav"), "speaker": "s", "text": "Hello, you"}
+    ]
+
+
+def test_a_manifest_without_ids_names_by_path(tmp_path: Path) -> None:
+    (tmp_path / "m.tsv").write_text('path\ttext\nd/a.wav\tsay "no\nd/b.wav\t\n')
+    rows = find_utterances([str(tmp_path / "m.tsv")])
+    assert [(row["id"], row["text"]) for row in rows] == [("d/a", 'say "no'), ("d/b", None)]
+
+
+def test_an_absolute_path_and_a_uri_stay(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,audio\nx,/far/a.wav\ny,s3://bucket/b.wav\nz,\n")
+    rows = find_utterances([str(tmp_path / "m.csv")])
+    assert [row["audio"] for row in rows] == ["/far/a.wav", "s3://bucket/b.wav", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("m.tsv", "id\tlength\nx\t3\n", "has no column of audio files among id, length"),
+        ("m.tsv", "id\taudio\n", "lists no utterances"),
+        ("m.tsv", "", "lists no utterances"),
+        ("m.tsv", "id\taudio\nx\ta.wav\nx\tb.wav\n", "two utterances have the id x.*line 2.*line 3"),
+        ("m.tsv", "id\taudio\n\ta.wav\n", "line 2 has no id"),
+        ("m.tsv", "id\taudio\nx\ta.wav\textra\n", "line 2 has 3 cells under a header of 2"),
+        ("m.jsonl", '{"id": "x", "audio": "a.wav"}\n{"id"\n', "line 2 is not JSON"),
+        ("m.jsonl", "[1]\n", "line 1 is not a JSON object"),
+        ("m.csv", "audio\n\xff\n", "is not UTF-8"),
+        ("speech.doc", "", "neither audio nor a manifest by its suffix"),
+    ],
+)  # fmt: skip
+def test_malformed_inputs_are_one_sentence(
+    tmp_path: Path, name: str, content: str, sentence: str
+) -> None:
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataMismatch, match=sentence) as caught:
+        find_utterances([str(tmp_path / name)])
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_to_find(tmp_path: Path) -> None:
+    with pytest.raises(DataMismatch, match="hold no audio"):
+        ids(tmp_path)
+    with pytest.raises(DataMismatch, match="does not exist"):
+        ids(tmp_path / "missing.wav")
+    with pytest.raises(DataMismatch, match="matches no file"):
+        ids(tmp_path / "*.wav")
+
+
+def test_the_real_manifest_just_works(shared: Path) -> None:
+    rows = find_utterances([str(shared / "data/train.tsv")])
+    assert len(rows) > 1000
+    assert all(Path(row["audio"]).is_file() for row in rows[::100])
