@@ -8,8 +8,12 @@ from typing import Annotated
 
 import typer
 
+from soundstorm_cli.fit_kmeans import fit_kmeans
 from soundstorm_cli.inspect import inspect
 from soundstorm_cli.tokenize_acoustic import tokenize_acoustic
+from soundstorm_cli.tokenize_semantic import tokenize_semantic
+from soundstorm_cli.train import train
+from soundstorm_cli.vocode import vocode
 from stages.errors import SoundStormError
 from stages.version import __version__
 
@@ -44,7 +48,11 @@ def root(
     """Composable stages for parallel audio generation."""
 
 
+app.command("fit-kmeans")(fit_kmeans)
+app.command("tokenize-semantic")(tokenize_semantic)
 app.command("tokenize-acoustic")(tokenize_acoustic)
+app.command("train")(train)
+app.command("vocode")(vocode)
 app.command("inspect")(inspect)
 
 
