@@ -160,6 +160,8 @@ def cluster(
         config.clusters,
         niter=config.iterations,
         seed=config.seed,
+        # k-means++ by a Markov chain (Bachem et al. 2016): as good a start at a tenth of its time.
+        init_method=faiss.ClusteringInitMethod_AFK_MC2,
         # faiss would take 256 frames a centre and warn under 39; the memory bound is ours.
         max_points_per_centroid=1 << 30,
         min_points_per_centroid=1,
