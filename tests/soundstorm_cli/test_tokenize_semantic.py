@@ -1,0 +1,163 @@
+"""`soundstorm tokenize-semantic` as a user runs it, with what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from soundstorm_cli.main import run
+from stages.shards.reader import open_rows
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        run([*map(str, arguments), "--workers", "0"])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def kmeans(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kmeans") / "km"
+    assert command("fit-kmeans", corpus, "-o", folder, "--clusters", 16, "-q") == 0
+    return folder
+
+
+def test_a_manifest_becomes_shards(corpus: Path, kmeans: Path, tmp_path: Path) -> None:
+    manifest = corpus / "manifest.tsv"
+    assert command("tokenize-semantic", manifest, "-o", tmp_path / "sem", "-k", kmeans) == 0
+    with open_rows(tmp_path / "sem") as source:
+        rows = list(source.rows())
+        spec = source.provenance.require_tokens("semantic", where="here")
+    assert [row["id"] for row in rows] == [f"s{s}/u{u}" for s in range(2) for u in range(3)]
+    assert rows[0]["speaker"] == "s0"
+    assert rows[0]["text"] == "made up 0"
+    assert rows[1]["sample_rate"] == 24_000
+    assert all(row["semantic"].max() < spec.codebook_size for row in rows)
+    assert (spec.frame_rate, spec.codebook_size) == (50, 16)
+
+
+def test_shards_are_an_input_too_and_give_the_same(
+    corpus: Path, kmeans: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert command("tokenize-semantic", corpus, "-o", first, "-k", kmeans) == 0
+    assert command("tokenize-semantic", first, "-o", second, "-k", kmeans) == 0
+    with open_rows(first) as one, open_rows(second) as other:
+        for before, after in zip(one.rows(), other.rows(), strict=True):
+            np.testing.assert_array_equal(before["semantic"], after["semantic"])
+
+
+def test_a_rerun_skips_and_a_new_kmeans_redoes(
+    corpus: Path, kmeans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    assert command("fit-kmeans", corpus, "-o", other, "--clusters", 4, "-q") == 0
+    written = []
+    for folder in (kmeans, kmeans, other):
+        capsys.readouterr()
+        arguments = [corpus, "-o", tmp_path / "sem", "-k", folder, "--json"]
+        assert command("tokenize-semantic", *arguments) == 0
+        written.append(json.loads(capsys.readouterr().out)["shards_written"])
+    assert written == [1, 0, 1]
+
+
+def test_the_kmeans_names_the_encoder_and_rate(corpus: Path, tmp_path: Path) -> None:
+    km, sem = tmp_path / "km25", tmp_path / "sem"
+    assert command("fit-kmeans", corpus, "-o", km, "-c", 4, "--rate", 25, "-q") == 0
+    assert command("tokenize-semantic", corpus, "-o", sem, "-k", km) == 0
+    with open_rows(sem) as source:
+        assert source.provenance.require_tokens("semantic", where="here").frame_rate == 25
+
+
+def test_the_kmeans_of_another_encoder_is_refused(
+    corpus: Path, kmeans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [corpus, "-o", tmp_path / "sem", "-k", kmeans, "--rate", 25]
+    assert command("tokenize-semantic", *arguments) == 2
+    err = capsys.readouterr().err
+    assert "was fitted on logmel, not on logmel@25mean" in err
+    assert not (tmp_path / "sem").exists()
+
+
+def malformed(folder: Path, good: Path) -> list[str]:
+    """One bad file of each kind that a corpus can hold; returns their ids."""
+    speech, rate = soundfile.read(good)
+    nan = speech.copy()
+    nan[7] = np.nan
+    soundfile.write(folder / "nan.wav", nan, rate, subtype="FLOAT")
+    soundfile.write(folder / "one.wav", speech[:1], rate)
+    soundfile.write(folder / "header.flac", speech[:0], rate)
+    (folder / "zero.wav").touch()
+    (folder / "text.mp3").write_text("these are words, not sound")
+    cut = good.read_bytes()
+    (folder / "cut.wav").write_bytes(cut[: len(cut) // 2])
+    (folder / "dangling.wav").symlink_to(folder / "gone.wav")
+    return ["cut", "dangling", "header", "nan", "one", "text", "zero"]
+
+
+def test_bad_files_fail_alone(
+    kmeans: Path, tmp_path: Path, speech_wav: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    bad = malformed(folder, speech_wav)
+    speech, rate = soundfile.read(speech_wav)
+    soundfile.write(folder / "good.wav", speech, rate)
+    soundfile.write(folder / "eight.wav", np.tile(speech[:, None], (1, 8)), rate)
+    arguments = [folder, "-o", tmp_path / "sem", "-k", kmeans]
+    assert command("tokenize-semantic", *arguments) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert f"{len(bad)} rows failed" in err
+    lines = (tmp_path / "sem/failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == bad
+    with open_rows(tmp_path / "sem") as source:
+        rows = {row["id"]: row for row in source.rows()}
+    assert sorted(rows) == ["eight", "good"]
+    np.testing.assert_array_equal(rows["eight"]["semantic"], rows["good"]["semantic"])
+    assert command("tokenize-semantic", *arguments, "--keep-going") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("missing.wav", "does not exist"),
+        ("empty", "hold no audio"),
+        ("notes.txt", "neither audio nor a manifest"),
+        ("m.tsv", "has no column of audio files"),
+        ("fake.parquet", "is no whole Parquet file"),
+    ],
+)
+def test_unusable_inputs_exit_2(
+    kmeans: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+    sentence: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "m.tsv").write_text("id\tlength\nx\t1\n")
+    (tmp_path / "fake.parquet").write_text("not parquet")
+    arguments = [tmp_path / given, "-o", tmp_path / "sem", "-k", kmeans]
+    assert command("tokenize-semantic", *arguments) == 2
+    err = capsys.readouterr().err
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_no_kmeans_and_no_such_kmeans(
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SOUNDSTORM_KMEANS", raising=False)
+    assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem") == 2
+    assert "--kmeans" in capsys.readouterr().err
+    assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem", "-k", corpus) == 2
+    assert "is no model" in capsys.readouterr().err
