@@ -1,0 +1,162 @@
+"""`soundstorm train`: train any of the toolkit's models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundstorm_cli.common import DeviceOption, JsonOption, QuietOption, finish, open_inputs, say
+
+if TYPE_CHECKING:
+    from stages.training.settings import TrainingSettings
+
+
+def train(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Token shards for soundstorm; audio (files, folders, manifests, or shards that "
+            "name audio) for the other models."
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="The run's folder; resumed if it was begun.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="soundstorm, codec, vocoder or best-rq.")
+    ] = "soundstorm",
+    preset: Annotated[
+        str, typer.Option("--preset", "-p", help="Where settings start: mini, base or 350m.")
+    ] = "mini",
+    config: Annotated[
+        str | None, typer.Option("--config", help="A TOML file of settings that differ from it.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, as optimiser.clip_norm=0.5."),
+    ] = None,
+    valid: Annotated[
+        list[str] | None, typer.Option("--valid", help="Data to validate on, of the same kind.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="A run or model whose weights to start from.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=0, help="Stop after this many steps in all.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option("--max-minutes", min=0, help="Stop after so long, this time.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float, typer.Option("--checkpoint-minutes", min=0, help="Minutes between checkpoints.")
+    ] = 10.0,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on from the run's checkpoint; --no-resume refuses a folder that has one.",
+        ),
+    ] = True,
+    device: DeviceOption = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=0, help="Processes that make batches: 0 for tokens, else all cores."
+        ),
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model; the same command again resumes it where it stopped.
+
+    Stops at --max-steps, --max-minutes, SIGTERM (exit 0) or Ctrl-C (exit 130), always with a
+    checkpoint and a model folder that `decode --model` takes. Under torchrun, all processes
+    train one model.
+    """
+    settings = _settings(model, preset, config, assignments or [], seed)
+    import torch
+
+    from soundstorm_cli.common import pick_device, worker_count
+    from stages.errors import DataMismatch
+    from stages.training.distributed import join_processes, local_device
+    from stages.training.loop import CHECKPOINTS_NAME, Trainer, describe
+    from stages.training.stopping import Limits, Stopper
+    from stages.training.tasks import TaskInputs, build_task
+
+    run = Path(output)
+    place = local_device(pick_device(device))
+    limits = Limits(
+        max_steps=max_steps, max_minutes=max_minutes, checkpoint_minutes=checkpoint_minutes
+    )
+    if not resume and any((run / CHECKPOINTS_NAME).glob("step-*")):
+        raise DataMismatch(f"{output} has a checkpoint: resume it, or use another -o")
+    with Stopper(limits) as stopper, join_processes(place) as processes:
+        quiet = quiet or not processes.is_first
+
+        def warn(text: str) -> None:
+            say(f"train: {text}", quiet=not processes.is_first)
+
+        with open_inputs(inputs) as source:
+            task = build_task(
+                settings,
+                TaskInputs(
+                    train=source,
+                    valid=open_inputs(valid) if valid else None,
+                    run=run,
+                    device=torch.device(place),
+                    processes=processes,
+                    warn=warn,
+                ),
+            )
+        if init is not None:
+            task.initialise(Path(init))
+        reads_audio = settings.model != "soundstorm"
+        trainer = Trainer(
+            task,
+            run,
+            processes=processes,
+            workers=worker_count(workers) if reads_audio else workers or 0,
+            report=lambda step, values: say(f"step {step}  {describe(values)}", quiet=quiet),
+            warn=warn,
+        )
+        resumed = trainer.resume()
+        count = sum(p.numel() for p in task.players["model"].parameters())
+        say(
+            f"train: {settings.model} ({settings.preset}), {count / 1e6:.1f} M parameters, on "
+            f"{place}" + f", from step {trainer.step}" * resumed,
+            quiet=quiet,
+        )
+        result = trainer.run(stopper)
+        say(f"train: {result.step} steps, {result.seconds / 60:.1f} minutes, {run}", quiet=quiet)
+        if processes.is_first:
+            finish(
+                {
+                    "run": str(run),
+                    "step": result.step,
+                    "start_step": result.start_step,
+                    "seconds": result.seconds,
+                    "metrics": result.metrics,
+                },
+                failed=0,
+                keep_going=False,
+                as_json=as_json,
+            )
+    if result.interrupted:
+        raise KeyboardInterrupt
+
+
+def _settings(
+    model: str, preset_name: str, config: str | None, assignments: list[str], seed: int | None
+) -> TrainingSettings:
+    """The preset, then the TOML file, then the flags."""
+    from stages.training.presets import preset
+    from stages.training.settings import overlay, parse_assignments, read_toml
+
+    settings = preset(model, preset_name)
+    if config is not None:
+        settings = overlay(settings, read_toml(config), where=config)
+    settings = overlay(settings, parse_assignments(assignments), where="--set")
+    return settings if seed is None else overlay(settings, {"seed": seed}, where="--seed")

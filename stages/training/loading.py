@@ -1,0 +1,51 @@
+"""Making the batches of coming steps in worker processes, ahead of the network."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from stages.training.task import TrainingData
+
+ENDLESS = 1 << 40
+
+
+class _Steps(Dataset[Any]):
+    """Step numbers to this process's micro-batches."""
+
+    def __init__(self, data: TrainingData[Any], rank: int, world: int) -> None:
+        self._data, self._rank, self._world = data, rank, world
+
+    def __getitem__(self, step: int) -> Sequence[Any]:
+        return self._data.micro_batches(step, self._rank, self._world)
+
+
+def batches_from(
+    data: TrainingData[Any], *, start: int, rank: int, world: int, workers: int
+) -> Iterator[Sequence[Any]]:
+    """The micro-batches of step `start`, `start + 1`, ..., the same for any number of workers."""
+    loader = DataLoader(
+        _Steps(data, rank, world),
+        sampler=range(start, ENDLESS),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_leave_signals_to_parent,
+    )
+    return iter(loader)
+
+
+def _as_it_is(batches: Any) -> Any:
+    return batches
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """A worker goes on through Ctrl-C and SIGTERM, so that the parent can end its step; it ends
+    with its parent."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

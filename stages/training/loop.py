@@ -1,0 +1,323 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic
+
+import torch
+from torch import Tensor, nn
+
+from stages.errors import DataMismatch, StageFailure
+from stages.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_optimiser_tensors,
+    optimiser_tensors,
+    save_checkpoint,
+    take,
+)
+from stages.training.distributed import Processes
+from stages.training.ema import WeightAverage
+from stages.training.loading import batches_from
+from stages.training.metrics import Meter, MetricsWriter
+from stages.training.seeds import derive_seed
+from stages.training.settings import require_same_settings
+from stages.training.stopping import Stopper
+from stages.training.task import MODEL, Batch, Task, parameter_groups
+from stages.version import __version__
+
+CHECKPOINTS_NAME = "checkpoint"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """How an invocation ended."""
+
+    step: int
+    """Updates made, those of earlier invocations included."""
+
+    start_step: int
+    """Updates there were when it began."""
+
+    seconds: float
+    """Of training, over all invocations."""
+
+    interrupted: bool
+    """By Ctrl-C; all is saved."""
+
+    metrics: dict[str, float]
+    """The last of each number that was logged."""
+
+
+class Trainer(Generic[Batch]):
+    """Trains one task in one run folder, from its last checkpoint if it has one."""
+
+    def __init__(
+        self,
+        task: Task[Batch],
+        run: Path,
+        *,
+        processes: Processes | None = None,
+        workers: int = 0,
+        report: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Make ready to train.
+
+        Args:
+            task: what to train; its networks are trained in place.
+            run: the folder of the run, made if need be.
+            processes: those that train together.
+            workers: processes that make batches ahead.
+            report: called with a step and its numbers whenever some are logged.
+            warn: called with a sentence for the user.
+        """
+        self.task, self.run_folder = task, run
+        self.settings = task.settings
+        self.processes = processes or Processes()
+        self.workers, self.report, self.warn = workers, report, warn
+        self.step = 0
+        self.seconds = 0.0
+        self.latest: dict[str, float] = {}
+        self._meter = Meter()
+        for module in task.players.values():
+            self.processes.share_weights(module.train())
+        self._optimisers = {
+            player: self._optimiser(module) for player, module in task.players.items()
+        }
+        self._average = WeightAverage(task.players[MODEL], self.settings.ema_decay)
+        self._board: MetricsWriter | None = None
+
+    def _optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
+        optimiser = self.settings.optimiser
+        return torch.optim.AdamW(
+            parameter_groups(module, optimiser.weight_decay),
+            lr=optimiser.learning_rate,
+            betas=(optimiser.beta1, optimiser.beta2),
+            fused=True,
+        )
+
+    def resume(self) -> bool:
+        """Go back to the run's last checkpoint; False where it has none.
+
+        Raises:
+            DataMismatch: if it was made under other settings or from other data.
+        """
+        saved = load_checkpoint(self.run_folder / CHECKPOINTS_NAME, self.warn)
+        if saved is None:
+            return False
+        where = str(self.run_folder)
+        require_same_settings(self.settings.to_json(), saved.settings, run=where)
+        if saved.data_fingerprint != self.task.data_fingerprint:
+            raise DataMismatch(
+                f"{where} was started on other training data: resume it on the same, or use "
+                "another -o"
+            )
+        for player, module in self.task.players.items():
+            module.load_state_dict(take(saved.tensors, f"{player}/weights/"))
+            load_optimiser_tensors(
+                self._optimisers[player], module, take(saved.tensors, f"{player}/optimiser/")
+            )
+        self._average.load_state_dict(take(saved.tensors, "average/"))
+        self.task.load_state(take(saved.tensors, "task/"))
+        self._meter.load_state(take(saved.tensors, "meter/"))
+        self.step, self.seconds = saved.step, saved.seconds
+        return True
+
+    def save(self) -> None:
+        """Write a checkpoint and the model folder; only the first process does."""
+        if not self.processes.is_first:
+            return
+        tensors: dict[str, Tensor] = {}
+        for player, module in self.task.players.items():
+            tensors |= _under(f"{player}/weights/", module.state_dict())
+            tensors |= _under(
+                f"{player}/optimiser/", optimiser_tensors(self._optimisers[player], module)
+            )
+        tensors |= _under("average/", self._average.state_dict())
+        tensors |= _under("task/", self.task.state())
+        tensors |= _under("meter/", self._meter.state())
+        checkpoint = Checkpoint(
+            step=self.step,
+            settings=self.settings.to_json(),
+            data_fingerprint=self.task.data_fingerprint,
+            seconds=self.seconds,
+            tensors=tensors,
+        )
+        save_checkpoint(self.run_folder / CHECKPOINTS_NAME, checkpoint)
+        extra = {
+            "version": __version__,
+            "steps": self.step,
+            "settings": self.settings.to_json(),
+            "data": self.task.data_fingerprint,
+        }
+        self.task.export(self.run_folder, self._average.state_dict(), extra)
+
+    def run(self, stopper: Stopper) -> TrainingResult:
+        """Train until `stopper` says it is over, then save.
+
+        Raises:
+            StageFailure: if the loss or a gradient is no finite number; the last good weights
+                are saved first.
+        """
+        start = self.step
+        if self.processes.is_first:
+            self._board = MetricsWriter(self.run_folder, resume_step=self.step)
+        try:
+            self._steps(stopper)
+            self.save()
+        finally:
+            if self._board is not None:
+                self._board.close()
+        return TrainingResult(
+            step=self.step,
+            start_step=start,
+            seconds=self.seconds,
+            interrupted=stopper.interrupted,
+            metrics=self.latest,
+        )
+
+    def _steps(self, stopper: Stopper) -> None:
+        if self._is_over(stopper):
+            return
+        batches = batches_from(
+            self.task.data,
+            start=self.step,
+            rank=self.processes.rank,
+            world=self.processes.world,
+            workers=self.workers,
+        )
+        saved = logged = clock = time.monotonic()
+        logged_step = self.step
+        for batch in batches:
+            for player in self.task.turns(self.step):
+                self._update(player, batch)
+            self._average.update(self.task.players[MODEL], self.step)
+            self.step += 1
+            now = time.monotonic()
+            self.seconds += now - clock
+            clock = now
+            if self.step % self.settings.log_every == 0:
+                rate = (self.step - logged_step) / (now - logged)
+                self._log(rate)
+                logged, logged_step = now, self.step
+            if self.step % self.settings.valid_every == 0:
+                self._validate()
+                clock = logged = time.monotonic()
+            over = self._is_over(stopper)
+            if not over and now - saved > 60 * stopper.limits.checkpoint_minutes:
+                self.save()
+                saved = clock = logged = time.monotonic()
+                logged_step = self.step
+            if over:
+                break
+        if self.step % self.settings.valid_every:
+            self._validate()
+
+    def _is_over(self, stopper: Stopper) -> bool:
+        """The processes stop together, when the first of them wants to."""
+        wants = torch.tensor(float(stopper.is_over(self.step)), device=self.task.device)
+        return bool(self.processes.sum(wants).item())
+
+    def _update(self, player: str, batch: Sequence[Batch]) -> None:
+        """One update of one player from this process's micro-batches of a step."""
+        module, optimiser = self.task.players[player], self._optimisers[player]
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        for parameter in parameters:  # zeros, not None: what has no gradient still decays
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            else:
+                parameter.grad.zero_()
+        total = torch.zeros(2, dtype=torch.float64, device=self.task.device)
+        for index, micro_batch in enumerate(batch):
+            torch.manual_seed(
+                derive_seed(
+                    self.settings.seed, "torch", player, self.step, self.processes.rank, index
+                )
+            )
+            with torch.autocast(
+                self.task.device.type,
+                dtype=torch.bfloat16,
+                enabled=self.settings.precision == "bfloat16",
+            ):
+                output = self.task.loss(player, micro_batch, self.step)
+            torch.autograd.backward(output.loss)
+            total += torch.stack((output.loss.detach(), output.weight)).double()
+            for name, part in output.parts.items():
+                self._meter.add(f"train/{name}", part)
+        self._meter.add("train/loss" if player == MODEL else f"train/{player}/loss", total)
+        self._apply(player, parameters, total)
+        self.processes.average_buffers(module)
+
+    def _apply(self, player: str, parameters: list[nn.Parameter], total: Tensor) -> None:
+        """Turn summed gradients into the mean's, clip them, and step."""
+        self.processes.sum_gradients(parameters)
+        loss, weight = self.processes.sum(total.clone()).tolist()
+        scale = 1.0 / max(weight, 1.0)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) * scale
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.save()
+            raise StageFailure(
+                f"the loss of {player} at step {self.step} is {loss * scale}, its gradient's norm "
+                f"{norm}: the weights before that step are saved in {self.run_folder}; lower "
+                "optimiser.learning_rate or optimiser.clip_norm in a new run"
+            )
+        limit = self.settings.optimiser.clip_norm
+        if limit and norm > limit:
+            scale *= limit / norm
+        torch._foreach_mul_(gradients, scale)
+        optimiser = self._optimisers[player]
+        for group in optimiser.param_groups:
+            group["lr"] = self.task.learning_rate(player, self.step)
+        optimiser.step()
+        prefix = "" if player == MODEL else f"{player}/"
+        one = torch.tensor([norm, 1.0], dtype=torch.float64, device=self.task.device)
+        self._meter.add(f"train/{prefix}gradient_norm", one)
+
+    def _log(self, rate: float) -> None:
+        values = self._meter.means(self.processes, self.task.device)
+        values["train/learning_rate"] = self.task.learning_rate(MODEL, self.step - 1)
+        self._publish(values, timing={"train/steps_per_second": rate})
+
+    def _validate(self) -> None:
+        """The first process scores the averaged weights; the others go on to wait for it."""
+        if not self.processes.is_first:
+            return
+        # Without an average the last weights are what is exported, and so what is scored.
+        values = self.task.validate(self._average.module)
+        if values:
+            self._publish({f"valid/{name}": value for name, value in values.items()})
+
+    def _publish(
+        self, values: dict[str, float], timing: Mapping[str, float] | None = None
+    ) -> None:
+        values = {**values, **(timing or {})}
+        self.latest |= values
+        if self._board is not None:
+            self._board.write(self.step, values)
+        if self.processes.is_first:
+            self.report(self.step, values)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Cloned, since two names may share storage, which safetensors refuses to write.
+    return {f"{prefix}{name}": value.detach().clone() for name, value in tensors.items()}
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """The numbers worth a line of a terminal."""
+    names = {
+        "train/loss": "loss {:.4f}",
+        "train/gradient_norm": "gradient {:.3f}",
+        "train/learning_rate": "rate {:.2e}",
+        "train/steps_per_second": "{:.2f} steps/s",
+        "valid/loss": "validation loss {:.4f}",
+        "valid/accuracy": "accuracy {:.4f}",
+    }
+    return "  ".join(form.format(values[name]) for name, form in names.items() if name in values)

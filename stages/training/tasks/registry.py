@@ -1,0 +1,81 @@
+"""From the name of a model and its inputs to its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from stages.errors import DataMismatch
+from stages.shards.source import RowSource
+from stages.training.distributed import Processes
+from stages.training.settings import TrainingSettings
+from stages.training.task import Task
+
+if TYPE_CHECKING:
+    from stages.training.token_store import TokenStore
+
+CACHE_NAME = "cache"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInputs:
+    """What a task is built from, beside its settings."""
+
+    train: RowSource
+
+    valid: RowSource | None
+
+    run: Path
+    """The run's folder; caches of the data lie in it."""
+
+    device: torch.device
+
+    processes: Processes
+
+    warn: Callable[[str], None]
+    """Takes a sentence for the user."""
+
+
+def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.soundstorm import SoundStormTask
+
+    return SoundStormTask(
+        settings,
+        store=_store(inputs.train, inputs),
+        valid=None if inputs.valid is None else _store(inputs.valid, inputs),
+        device=inputs.device,
+    )
+
+
+def _store(source: RowSource, inputs: TaskInputs) -> TokenStore:
+    """The first process spools the tokens, the others wait and map the same files."""
+    from stages.training.token_store import build_store, fingerprint_of
+
+    fingerprint = fingerprint_of(source)
+    folder = inputs.run / CACHE_NAME / fingerprint[:16]
+    if inputs.processes.is_first:
+        store = build_store(source, folder, fingerprint=fingerprint, warn=inputs.warn)
+        inputs.processes.wait()
+        return store
+    inputs.processes.wait()
+    return build_store(source, folder, fingerprint=fingerprint, warn=inputs.warn)
+
+
+MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
+    "soundstorm": _soundstorm,
+}
+
+
+def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    """The task of `settings.model`.
+
+    Raises:
+        DataMismatch: if there is no such model, or its inputs do not fit it.
+    """
+    if settings.model not in MODELS:
+        raise DataMismatch(f"there is no model {settings.model}; there are {', '.join(MODELS)}")
+    return MODELS[settings.model](settings, inputs)

@@ -1,0 +1,224 @@
+"""Training SoundStorm on token shards (paper, sections 3.2 and 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.errors import DataMismatch
+from stages.nn.model_file import load_model_file
+from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.loss import LossTable, masked_loss
+from stages.soundstorm.masking import TrainingMask, draw_mask
+from stages.soundstorm.model import KIND, from_model_file, to_model_file
+from stages.soundstorm.network import SoundStorm
+from stages.training.seeds import derive_seed
+from stages.training.settings import TrainingSettings
+from stages.training.task import MODEL, StepOutput, Task
+from stages.training.token_store import TokenStore
+from stages.training.windows import Window, WindowSampler, share
+
+VALIDATION_SECONDS = 30
+"""Longer utterances are validated on their first half minute, the paper's longest window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """Windows of aligned tokens with their masks, on the CPU."""
+
+    semantic: Tensor
+    """`[B, T]` int64, at the acoustic frame rate; 0 at padding."""
+
+    acoustic: Tensor
+    """`[B, T, Q]` int64; 0 at padding."""
+
+    mask: TrainingMask
+
+
+def collate(
+    store: TokenStore, windows: Sequence[Window], levels: int, *, cycle: bool = False
+) -> TokenBatch:
+    """Put windows into one batch and draw each one's mask from its own seed.
+
+    So a window's mask depends neither on its neighbours nor on which process has it.
+
+    Args:
+        store: the tokens.
+        windows: of like length, for little padding.
+        levels: Q, levels that are trained.
+        cycle: take the masks' levels in turn (by utterance) instead of at random.
+    """
+    lengths = torch.tensor([window.length for window in windows])
+    T = int(lengths.max())
+    semantic = np.zeros((len(windows), T), np.int64)
+    acoustic = np.zeros((len(windows), T, levels), np.int64)
+    masks = []
+    masked = torch.zeros(len(windows), T, dtype=torch.bool)
+    for row, window in enumerate(windows):
+        codes, frames = store.slice(window.example, window.start, window.length)
+        semantic[row, : window.length] = codes
+        acoustic[row, : window.length] = frames[:, :levels]
+        generator = torch.Generator().manual_seed(window.seed)
+        mask = draw_mask(lengths[row : row + 1], levels, generator)
+        if cycle:
+            mask = replace(mask, level=torch.tensor([window.example % levels]))
+        masks.append(mask)
+        masked[row, : window.length] = mask.masked[0]
+    return TokenBatch(
+        semantic=torch.from_numpy(semantic),
+        acoustic=torch.from_numpy(acoustic),
+        mask=TrainingMask(
+            lengths=lengths,
+            delimiter=torch.cat([mask.delimiter for mask in masks]),
+            level=torch.cat([mask.level for mask in masks]),
+            ratio=torch.cat([mask.ratio for mask in masks]),
+            masked=masked,
+        ),
+    )
+
+
+class TokenWindows:
+    """The training batches of each step."""
+
+    def __init__(self, store: TokenStore, settings: TrainingSettings, levels: int) -> None:
+        self._store, self._levels = store, levels
+        rate = float(store.acoustic_spec.frame_rate)  # only bounds windows: nothing is mapped by it
+        self._budget = max(1, int(settings.micro_batch_seconds * rate))
+        self._sampler = WindowSampler(
+            store.lengths,
+            store.speakers,
+            units_per_second=rate,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            settings=settings.data,
+        )
+
+    def micro_batches(self, step: int, rank: int, world: int) -> list[TokenBatch]:
+        parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
+        return [collate(self._store, part, self._levels) for part in parts]
+
+
+class SoundStormTask(Task[TokenBatch]):
+    """Masked-token prediction."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        *,
+        store: TokenStore,
+        valid: TokenStore | None,
+        device: torch.device,
+    ) -> None:
+        """Build the network and its data.
+
+        Raises:
+            DataMismatch: if the settings of the network are not those of a SoundStorm, or the
+                validation tokens are not of the training tokens' kind.
+        """
+        self.settings, self.device = settings, device
+        self.store, self.valid = store, valid
+        if valid is not None:
+            for ours, theirs in (
+                (store.semantic_spec, valid.semantic_spec),
+                (store.acoustic_spec, valid.acoustic_spec),
+            ):
+                ours.require_same(theirs, ours="the training set", theirs="the validation set")
+        self.config = SoundStormConfig.from_json(
+            {
+                "levels": store.acoustic_spec.levels,
+                "codebook_size": store.acoustic_spec.codebook_size,
+                "semantic_codebook_size": store.semantic_spec.codebook_size,
+                **settings.network,
+            },
+            where="the settings' network",
+        )
+        if valid is not None and valid.acoustic_spec.levels < self.config.levels:
+            raise DataMismatch(
+                f"the validation set has {valid.acoustic_spec.levels} levels of acoustic tokens "
+                f"and the model {self.config.levels}: tokenize both alike"
+            )
+        torch.manual_seed(derive_seed(settings.seed, "weights"))
+        self.network = SoundStorm(self.config).to(device)
+        self.players = {MODEL: self.network}
+        self.data = TokenWindows(store, settings, self.config.levels)
+        self.data_fingerprint = store.fingerprint
+
+    def loss(self, player: str, batch: TokenBatch, step: int) -> StepOutput:
+        del player, step
+        sums = masked_loss(
+            self.network,
+            batch.acoustic.to(self.device, non_blocking=True),
+            batch.semantic.to(self.device, non_blocking=True),
+            batch.mask,
+        )
+        Q = self.config.levels
+        level = batch.mask.level.to(self.device)
+        values = torch.stack((sums.loss.detach(), sums.correct.float(), sums.tokens.float()))
+        by_level = torch.zeros(3, Q, device=self.device).index_add(1, level, values)
+        loss, correct, tokens = by_level
+        parts = {"accuracy": torch.stack((correct.sum(), tokens.sum()))}
+        for q in range(Q):
+            parts[f"loss/level_{q + 1:02d}"] = torch.stack((loss[q], tokens[q]))
+        return StepOutput(loss=sums.loss.sum(), weight=sums.tokens.sum(), parts=parts)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Loss and accuracy by level and masking ratio; the n-th utterance tests level n mod Q."""
+        if self.valid is None:
+            return {}
+        assert isinstance(model, SoundStorm)
+        rate = float(self.valid.acoustic_spec.frame_rate)
+        longest = int(VALIDATION_SECONDS * rate)
+        windows = [
+            Window(
+                example=example,
+                start=0,
+                length=min(int(length), longest),
+                seed=derive_seed(0, "validation", example),
+            )
+            for example, length in enumerate(self.valid.lengths[: self.settings.valid_examples])
+        ]
+        table = LossTable(self.config.levels)
+        budget = max(1, int(self.settings.micro_batch_seconds * rate))
+        for part in share(windows, rank=0, world=1, budget=budget):
+            batch = collate(self.valid, part, self.config.levels, cycle=True)
+            sums = masked_loss(
+                model, batch.acoustic.to(self.device), batch.semantic.to(self.device), batch.mask
+            )
+            table.add(sums, batch.mask)
+        return table.summary()
+
+    def initialise(self, folder: Path) -> None:
+        file = load_model_file(folder, kind=KIND)
+        config = SoundStormConfig.from_json(file.config, where=str(folder))
+        if config != self.config:
+            raise DataMismatch(
+                f"{folder} has another network than these settings make: "
+                f"{config.to_json()} and {self.config.to_json()}"
+            )
+        model = from_model_file(folder, torch.device("cpu"))
+        model.semantic.require_same(
+            self.store.semantic_spec, ours=str(folder), theirs="the training set"
+        )
+        model.acoustic.require_same(
+            self.store.acoustic_spec, ours=str(folder), theirs="the training set"
+        )
+        self.network.load_state_dict(model.network.state_dict())
+
+    def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
+        to_model_file(
+            folder,
+            config=self.config,
+            weights=weights,
+            semantic=self.store.semantic_spec,
+            acoustic=self.store.acoustic_spec,
+            extra=extra,
+        )
+
+

@@ -1,0 +1,173 @@
+"""The tokens of a training set as flat files on disk, mapped rather than read.
+
+Sixty thousand hours of 12-level tokens are 260 GB: windows of them are read where they lie, and
+all the processes of a machine share one copy in its page cache.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.errors import DataMismatch, RowFailure
+from stages.semantic.rates import align_semantic
+from stages.shards.partition import Shard
+from stages.shards.provenance import hash_json
+from stages.shards.rows import row_problem
+from stages.shards.source import RowSource
+from stages.shards.spec import TokenSpec
+
+INDEX_NAME = "index.json"
+Tokens = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStore:
+    """Utterances of aligned tokens; frames of utterance i are `offsets[i]` to `offsets[i + 1]`."""
+
+    semantic: Tokens
+    """`[F]`: the semantic token of every acoustic frame."""
+
+    acoustic: Tokens
+    """`[F, Q]`."""
+
+    offsets: NDArray[np.int64]
+    """`[N + 1]`."""
+
+    speakers: list[str | None]
+    """`[N]`."""
+
+    semantic_spec: TokenSpec
+    acoustic_spec: TokenSpec
+
+    fingerprint: str
+    """SHA-256 hex of the shards it was made from."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Frames of each utterance, `[N]`."""
+        return np.diff(self.offsets)
+
+    def slice(self, example: int, start: int, length: int) -> tuple[Tokens, Tokens]:
+        """Semantic `[length]` and acoustic `[length, Q]` tokens of a window, views of the files."""
+        first = int(self.offsets[example]) + start
+        span = np.s_[first : first + length]
+        return self.semantic[span], self.acoustic[span]
+
+
+def fingerprint_of(source: RowSource) -> str:
+    """SHA-256 hex of a token set's shards.
+
+    Raises:
+        DataMismatch: if the source can be read only once.
+    """
+    units = source.work_units(Shard(0, 1), 1)
+    if units is None:
+        raise DataMismatch(
+            f"{source.where} is a stream, and training reads its data many times: write it to a "
+            "folder of shards first"
+        )
+    return hash_json([unit.fingerprint() for unit in units])
+
+
+def build_store(
+    source: RowSource, folder: Path, *, fingerprint: str, warn: Callable[[str], None]
+) -> TokenStore:
+    """Spool a token set into `folder`, unless it is there already, and open it.
+
+    Rows that cannot be used (no frames, tokens of different lengths) are left out and counted in
+    a warning.
+
+    Raises:
+        DataMismatch: if the set has no semantic or no acoustic tokens, or no usable row.
+    """
+    semantic = source.provenance.require_tokens("semantic", where=source.where)
+    acoustic = source.provenance.require_tokens("acoustic", where=source.where)
+    source.require_columns("semantic", "acoustic")
+    index_path = folder / INDEX_NAME
+    if not index_path.exists():
+        temporary = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        index = _spool(source, temporary, semantic, acoustic, warn)
+        index["semantic"], index["acoustic"] = semantic.to_json(), acoustic.to_json()
+        (temporary / INDEX_NAME).write_text(json.dumps(index))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    return open_store(folder, fingerprint=fingerprint)
+
+
+def open_store(folder: Path, *, fingerprint: str) -> TokenStore:
+    """Map what `build_store` wrote."""
+    index: dict[str, Any] = json.loads((folder / INDEX_NAME).read_text())
+    acoustic_spec = TokenSpec.from_json(index["acoustic"])
+    offsets = np.concatenate([[0], np.cumsum(index["lengths"])]).astype(np.int64)
+    shape = (int(offsets[-1]), acoustic_spec.levels)
+    return TokenStore(
+        semantic=np.memmap(folder / "semantic.u16", np.uint16, "r", shape=shape[:1]),
+        acoustic=np.memmap(folder / "acoustic.u16", np.uint16, "r", shape=shape),
+        offsets=offsets,
+        speakers=index["speakers"],
+        semantic_spec=TokenSpec.from_json(index["semantic"]),
+        acoustic_spec=acoustic_spec,
+        fingerprint=fingerprint,
+    )
+
+
+def _spool(
+    source: RowSource,
+    folder: Path,
+    semantic: TokenSpec,
+    acoustic: TokenSpec,
+    warn: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write the flat files; returns the index: lengths and speakers."""
+    lengths: list[int] = []
+    speakers: list[str | None] = []
+    problems: list[str] = []
+    with ExitStack() as files:
+        semantic_file = files.enter_context((folder / "semantic.u16").open("wb"))
+        acoustic_file = files.enter_context((folder / "acoustic.u16").open("wb"))
+        for row, aligned in _usable_rows(source, semantic, acoustic, problems):
+            semantic_file.write(np.ascontiguousarray(aligned, np.uint16).data)
+            acoustic_file.write(np.ascontiguousarray(row["acoustic"], np.uint16).data)
+            lengths.append(len(aligned))
+            speakers.append(row.get("speaker"))
+    if problems:
+        warn(f"{len(problems)} rows of {source.where} are not trained on; the first: {problems[0]}")
+    if not lengths:
+        raise DataMismatch(f"{source.where} has no row that can be trained on")
+    return {"lengths": lengths, "speakers": speakers}
+
+
+def _usable_rows(
+    source: RowSource, semantic: TokenSpec, acoustic: TokenSpec, problems: list[str]
+) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
+    """Rows with their semantic tokens at the acoustic rate; why others cannot be used is noted."""
+    columns = [name for name in ("id", "speaker") if name in source.schema.names]
+    for row in source.rows([*columns, "semantic", "acoustic"]):
+        problem = row_problem(row, source.provenance)
+        if row["semantic"] is None or row["acoustic"] is None or not len(row["acoustic"]):
+            problem = problem or "it has no tokens"
+        if problem is None:
+            try:
+                aligned = align_semantic(
+                    row["semantic"],
+                    semantic.frame_rate,
+                    len(row["acoustic"]),
+                    acoustic.frame_rate,
+                )
+            except RowFailure as failure:
+                problem = str(failure)
+        if problem is None:
+            yield row, aligned
+        else:
+            problems.append(f"{row['id']}: {problem}")
