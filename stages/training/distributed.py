@@ -83,7 +83,7 @@ def _sum_bucket(gradients: list[Tensor]) -> None:
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
     sizes = [gradient.numel() for gradient in gradients]
-    for gradient, summed in zip(gradients, flat.split(sizes), strict=True):
+    for gradient, summed in zip(gradients, torch.split(flat, sizes), strict=True):
         gradient.copy_(summed.view_as(gradient))
 
 

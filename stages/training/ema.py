@@ -24,7 +24,7 @@ class WeightAverage:
         soon forgotten.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        mine = list(self.module.parameters())
+        mine: list[Tensor] = list(self.module.parameters())
         torch._foreach_lerp_(mine, [p.detach() for p in module.parameters()], 1.0 - decay)
         for target, source in zip(self.module.buffers(), module.buffers(), strict=True):
             target.copy_(source)

@@ -294,9 +294,7 @@ class Trainer(Generic[Batch]):
         if values:
             self._publish({f"valid/{name}": value for name, value in values.items()})
 
-    def _publish(
-        self, values: dict[str, float], timing: Mapping[str, float] | None = None
-    ) -> None:
+    def _publish(self, values: dict[str, float], timing: Mapping[str, float] | None = None) -> None:
         values = {**values, **(timing or {})}
         self.latest |= values
         if self._board is not None:

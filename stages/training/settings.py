@@ -139,7 +139,9 @@ def _require(holds: bool, name: str, allowed: str) -> None:
 Settings = TypeVar("Settings")
 
 
-def overlay(base: Settings, changes: Mapping[str, Any], *, where: str, prefix: str = "") -> Settings:
+def overlay(
+    base: Settings, changes: Mapping[str, Any], *, where: str, prefix: str = ""
+) -> Settings:
     """A copy of a settings dataclass with some fields replaced, recursively.
 
     Args:
@@ -177,7 +179,9 @@ def _typed(value: Any, kind: type, name: str, where: str) -> Any:
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         words = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
-        raise DataMismatch(f"{where}: {name} must be {words.get(kind, kind.__name__)}, not {value!r}")
+        raise DataMismatch(
+            f"{where}: {name} must be {words.get(kind, kind.__name__)}, not {value!r}"
+        )
     return value
 
 

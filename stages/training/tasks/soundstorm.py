@@ -220,5 +220,3 @@ class SoundStormTask(Task[TokenBatch]):
             acoustic=self.store.acoustic_spec,
             extra=extra,
         )
-
-
