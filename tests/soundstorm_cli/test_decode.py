@@ -1,0 +1,300 @@
+"""`soundstorm decode` from the command line: options, refusals, streams, voices."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from soundstorm_cli.main import run
+from stages.codec.base import AcousticTokens, AudioBatch, Codec
+from stages.semantic.encoders.registry import load_encoder
+from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
+from stages.shards.pipes import open_stream
+from stages.shards.provenance import Provenance, StageRecord
+from stages.shards.reader import open_rows
+from stages.shards.rows import ID, SEMANTIC, TEXT, Row, acoustic_field
+from stages.shards.spec import TokenSpec
+from stages.shards.writer import write_shard
+from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.model import to_model_file
+from stages.soundstorm.network import SoundStorm
+
+Run = Callable[..., int]
+
+
+class TinyCodec(Codec):
+    """Two levels a frame of 20 ms: its loudness, coarse and fine."""
+
+    def __init__(self) -> None:
+        self.name, self.fingerprint, self.decoder_fingerprint = "tiny", "b" * 64, "b" * 64
+        self.models = {"tiny": "b" * 64}
+        self.sample_rate, self.channels, self.frame_rate = 16_000, 1, Fraction(50)
+        self.levels, self.codebook_size = 2, 8
+
+    def encode(self, audio: AudioBatch) -> AcousticTokens:
+        padded = torch.nn.functional.pad(audio.samples[:, 0], (0, -audio.samples.shape[2] % 320))
+        loudness = padded.unfold(1, 320, 320).abs().mean(dim=2).clamp(max=0.999)  # [B, T]
+        fine = (loudness * 64).long()
+        codes = torch.stack((fine // 8, fine % 8), dim=2)
+        return AcousticTokens(codes=codes, lengths=-(-audio.lengths // 320))
+
+    def decode(self, tokens: AcousticTokens) -> AudioBatch:
+        raise NotImplementedError
+
+
+@pytest.fixture(scope="module")
+def kmeans(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TokenSpec]:
+    """Five clusters of log-mel frames, not fitted to anything."""
+    encoder = load_encoder("logmel")
+    centroids = np.random.default_rng(0).normal(size=(5, encoder.dim)).astype(np.float32)
+    clusters = KMeans(
+        centroids=centroids,
+        encoder=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+        frame_rate=encoder.frame_rate,
+        choice=EncoderChoice(spec="logmel"),
+    )
+    folder = tmp_path_factory.mktemp("kmeans") / "km"
+    save_kmeans(clusters, folder)
+    return folder, clusters.tokens
+
+
+@pytest.fixture(scope="module")
+def paths(
+    kmeans: tuple[Path, TokenSpec], tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """A model and shards of four rows that fit it, one of them without acoustic tokens."""
+    folder = tmp_path_factory.mktemp("decode")
+    torch.manual_seed(0)
+    config = SoundStormConfig(
+        levels=2, codebook_size=8, semantic_codebook_size=5, layers=1, heads=2, width=16,
+        feed_forward=32,
+    )  # fmt: skip
+    semantic, acoustic = kmeans[1], TinyCodec().spec
+    to_model_file(
+        folder / "run",
+        config=config,
+        weights=SoundStorm(config).state_dict(),
+        semantic=semantic,
+        acoustic=acoustic,
+    )
+    random = np.random.default_rng(0)
+    rows: list[Row] = []
+    for number in range(4):
+        frames = 30 + 10 * number
+        count = int(frames * semantic.frame_rate / 50)
+        rows.append(
+            {
+                "id": f"u{number}",
+                "text": f"row {number}",
+                "semantic": random.integers(0, 5, count),
+                "acoustic": random.integers(0, 8, (frames, 2)) if number else None,
+            }
+        )
+    origin = Provenance(
+        tuple(
+            StageRecord(stage=f"tokenize-{spec.kind}", version="0", settings={}, tokens=spec)
+            for spec in (semantic, acoustic)
+        )
+    )
+    import pyarrow as pa
+
+    schema = pa.schema([ID, TEXT, SEMANTIC, acoustic_field(2)])
+    write_shard(folder / "in.parquet", [rows], schema, origin)
+    return SimpleNamespace(model=str(folder / "run"), rows=str(folder / "in.parquet"))
+
+
+@pytest.fixture
+def soundstorm(paths: SimpleNamespace) -> Run:
+    """`soundstorm(*arguments)` runs `decode` with the tiny model; gives the exit code."""
+
+    def call(*arguments: str, model: bool = True) -> int:
+        chosen = ["--model", paths.model, "--device", "cpu"] if model else []
+        with pytest.raises(SystemExit) as exit_info:
+            run(["decode", *chosen, *arguments])
+        return int(exit_info.value.code or 0)
+
+    return call
+
+
+def read(path: Path) -> dict[str, Row]:
+    with open_rows(str(path)) as source:
+        return {row["id"]: row for row in source.rows()}
+
+
+def test_unprompted(soundstorm: Run, paths: SimpleNamespace, tmp_path: Path) -> None:
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out")) == 0
+    rows, given = read(tmp_path / "out"), read(Path(paths.rows))
+    assert list(rows) == list(given)
+    for name, row in rows.items():
+        assert row["prompt_frames"] == 0
+        assert row["text"] == given[name]["text"]
+        assert row["acoustic"].shape == (30 + 10 * int(name[1]), 2)
+    with open_rows(str(tmp_path / "out")) as source:
+        record = source.provenance.stages[-1]
+    assert record.stage == "decode"
+    assert record.settings["iterations"] == [16, 1]
+    assert record.tokens is not None
+    assert record.tokens.fingerprint == "b" * 64
+
+
+def test_same_command_same_bytes_and_other_seed_other_tokens(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{name}.parquet" for name in "abc"]
+    for file, more in zip(files, ([], ["--batch-seconds", "2"], ["--seed", "1"]), strict=True):
+        assert soundstorm(paths.rows, "-o", str(file), *more) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert files[0].read_bytes() != files[2].read_bytes()
+
+
+def test_own_prompt_fails_the_row_without_tokens(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--prompt-seconds", "0.3", "--iterations", "4,1"]
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), *options) == 1
+    assert "u0: the row has no acoustic tokens" in capsys.readouterr().err
+    rows, given = read(tmp_path / "out"), read(Path(paths.rows))
+    assert list(rows) == ["u1", "u2", "u3"]
+    for name, row in rows.items():
+        assert row["prompt_frames"] == 15
+        assert np.array_equal(row["acoustic"][:15], given[name]["acoustic"][:15])
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), *options, "--keep-going") == 0
+
+
+def test_stream_in_and_out(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Parquet file on standard input; rows come out as a stream, as `| vocode` reads them."""
+    standard_in = SimpleNamespace(
+        buffer=io.BytesIO(Path(paths.rows).read_bytes()), isatty=lambda: False
+    )
+    out = io.BytesIO()
+    out.close = lambda: None  # type: ignore[method-assign]
+    standard_out = SimpleNamespace(buffer=out, isatty=lambda: False, flush=lambda: None)
+    monkeypatch.setattr(sys, "stdin", standard_in)
+    monkeypatch.setattr(sys, "stdout", standard_out)
+    assert soundstorm("--quiet") == 0
+    monkeypatch.undo()
+    with open_stream(io.BytesIO(out.getvalue()), where="the test") as source:
+        streamed = {row["id"]: row for row in source.rows()}
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out.parquet")) == 0
+    for name, row in read(tmp_path / "out.parquet").items():
+        assert np.array_equal(row["acoustic"], streamed[name]["acoustic"])
+
+
+def test_trace_levels_and_json(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.parquet"
+    out = tmp_path / "out.parquet"
+    code = soundstorm(
+        paths.rows, "-o", str(out), "--levels", "1", "--iterations", "5", "--trace", str(trace),
+        "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 4
+    assert read(out)["u1"]["acoustic"].shape == (40, 1)
+    passes = {row["id"]: np.array(row["passes"]) for row in pq.read_table(trace).to_pylist()}
+    assert passes["u1"].shape == (40, 1)
+    assert set(passes["u1"].ravel()) == {1, 2, 3, 4, 5}
+
+
+def test_voice_from_shards(soundstorm: Run, paths: SimpleNamespace, tmp_path: Path) -> None:
+    voice = ["--prompt", paths.rows, "--prompt-row", "u3", "--prompt-seconds", "0.4"]
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "a"), *voice) == 0
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "b"), *voice, "--keep-prompt") == 0
+    bare, kept, given = read(tmp_path / "a"), read(tmp_path / "b"), read(Path(paths.rows))
+    for name, row in bare.items():
+        assert row["prompt_frames"] == 0
+        assert kept[name]["prompt_frames"] == 20
+        assert np.array_equal(kept[name]["acoustic"][:20], given["u3"]["acoustic"][:20])
+        assert np.array_equal(kept[name]["acoustic"][20:], row["acoustic"])
+
+
+def test_voice_from_a_recording(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    kmeans: tuple[Path, TokenSpec],
+    speech_wav: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loaded: list[str] = []
+
+    def load_codec(spec: str, **options: object) -> Codec:
+        loaded.append(spec)
+        return TinyCodec()
+
+    monkeypatch.setattr("stages.codec.registry.load_codec", load_codec)
+    arguments = [paths.rows, "-o", str(tmp_path / "out"), "--prompt", str(speech_wav)]
+    assert soundstorm(*arguments) == 2
+    assert "give --kmeans" in capsys.readouterr().err
+    assert soundstorm(*arguments, "--kmeans", str(kmeans[0]), "--keep-prompt") == 0
+    assert loaded == ["tiny"], "the model's own codec"
+    rows = read(tmp_path / "out")
+    assert rows["u0"]["prompt_frames"] == 100  # two seconds
+    assert len(rows["u0"]["acoustic"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--iterations", "0"], "--iterations 0"),
+        (["--iterations", "2,2,2"], "names 3 levels while the model makes 2"),
+        (["--levels", "3"], "more than the model's 2"),
+        (["--prompt-seconds", "-1"], "--prompt-seconds -1"),
+        (["--prompt-seconds", "three"], "--prompt-seconds three"),
+        (["--keep-prompt"], "go with --prompt"),
+        (["--trace", "trace.txt"], "must be a .parquet"),
+        (["--shard", "3/2"], "--shard 3/2"),
+        (["--device", "abacus"], "no device abacus"),
+        (["--prompt", "{rows}"], "4 rows: pick one"),
+        (["--prompt", "{rows}", "--prompt-row", "u9"], "no row u9"),
+        (["--prompt", "{rows}", "--prompt-row", "u0"], "needs both"),
+        (["--prompt", "voice.wav", "--prompt-row", "u0"], "is none"),
+        (["--prompt", "voice.wav", "--kmeans", "{model}"], "kmeans"),
+    ],
+)
+def test_refusals(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    filled = [argument.format(rows=paths.rows, model=paths.model) for argument in arguments]
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), *filled) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_refusals(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["-o", str(tmp_path / "out")]
+    assert soundstorm(paths.rows, *out, model=False) == 2
+    assert "no model: give --model" in capsys.readouterr().err
+    assert soundstorm(paths.rows, *out, "--model", str(tmp_path), model=False) == 2
+    assert "is no model" in capsys.readouterr().err
+
+
+def test_audio_is_no_input(
+    soundstorm: Run, speech_wav: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert soundstorm(str(speech_wav), "-o", str(tmp_path / "out")) == 2
+    assert "run tokenize-semantic on it first" in capsys.readouterr().err
