@@ -71,7 +71,7 @@ class Reconstruction(Measure):
 
     name = "reconstruction"
     metrics = (
-        Metric(name="log_mel_distance", title="log-mel distance", higher_is_better=False),
+        Metric(name="log_mel_distance", title="log-mel dist.", higher_is_better=False),
         Metric(name="si_sdr", title="SI-SDR dB", higher_is_better=True, digits=1),
     )
     uses_recording = True
