@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.codec.base import Codec
 from stages.errors import DataMismatch
+from stages.nn.model_file import CONFIG_NAME
 
 KNOWN = "encodec_24khz, encodec_48khz, lyra:FOLDER, or a folder that `train --model codec` wrote"
 
@@ -46,5 +47,11 @@ def load_codec(
         checkpoint = Path(path) if path else None
         return EncodecCodec(
             family, checkpoint=checkpoint, levels=levels, bitrate=bitrate, device=device
+        )
+    if (Path(spec) / CONFIG_NAME).is_file():
+        from stages.codec.mel.codec import MelRVQCodec
+
+        return MelRVQCodec(
+            Path(spec), vocoder=vocoder, levels=levels, bitrate=bitrate, device=device
         )
     raise DataMismatch(f"{spec} is no codec: use {KNOWN}")

@@ -8,7 +8,8 @@ from typing import Any
 
 from stages.audio.read_ahead import read_ahead
 from stages.codec.base import Codec
-from stages.codec.workers import EncodedRow, EncodingPool, encode_waveform
+from stages.codec.single import EncodedRow, encode_waveform
+from stages.codec.workers import EncodingPool
 from stages.errors import RowFailure
 from stages.semantic.rates import align_semantic
 from stages.shards.provenance import Provenance

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from stages.codec.base import AcousticTokens, Codec
+from stages.codec.base import Codec
 from stages.codec.manifest import Manifest, SoundFile
 from stages.codec.registry import load_codec
+from stages.codec.single import Samples, decode_codes
 from stages.codec.wave_stream import SoundStream
 from stages.errors import DataMismatch, RowFailure, StageFailure
 from stages.shards.failures import FAILURES_NAME, FailureLog
@@ -25,7 +25,6 @@ from stages.shards.source import RowSource
 from stages.shards.writer import atomic_path
 
 SoundFormat = Literal["wav", "flac"]
-Samples = npt.NDArray[np.float32]
 Advance = Callable[[int], None]
 COLUMNS = ("id", "acoustic")
 
@@ -159,22 +158,6 @@ def vocode_to_stream(
         if samples is not None:
             stream.write(samples)
     return run.result("-")
-
-
-def decode_codes(codec: Codec, codes: npt.NDArray[Any]) -> Samples:
-    """One utterance's `[T, Q]` tokens to `[C, N]` samples.
-
-    Raises:
-        RowFailure: if there are no frames, or the codec makes samples that are no finite numbers.
-    """
-    if len(codes) == 0:
-        raise RowFailure("the row has no acoustic frames")
-    tokens = torch.from_numpy(codes.astype(np.int64))[None]  # [1, T, Q]
-    audio = codec.decode(AcousticTokens(codes=tokens, lengths=torch.tensor([len(codes)])))
-    samples: Samples = audio.samples[0, :, : int(audio.lengths[0])].cpu().numpy()
-    if not np.isfinite(samples).all():
-        raise RowFailure("the codec made samples that are NaN or infinite of these tokens")
-    return samples
 
 
 class _Run:

@@ -7,50 +7,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from stages.audio.read_ahead import tie_to_parent
-from stages.audio.reading import Waveform, read_audio
-from stages.codec.base import AudioBatch, Codec
+from stages.audio.reading import read_audio
+from stages.codec.base import Codec
+from stages.codec.single import EncodedRow, encode_waveform
 from stages.errors import RowFailure, StageFailure
 
 AHEAD = 4
 """Rows handed out for each worker before the first of them is awaited."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedRow:
-    """One utterance's acoustic tokens."""
-
-    codes: npt.NDArray[np.uint16]
-    """`[T, Q]`."""
-
-    source_samples: int
-    """Of the file as it lies on disk, at `source_rate` Hz."""
-
-    source_rate: int
-
-
-def encode_waveform(codec: Codec, waveform: Waveform) -> EncodedRow:
-    """Tokenize one utterance, alone, so that its tokens are its own.
-
-    Raises:
-        RowFailure: if it has no samples.
-    """
-    samples = torch.from_numpy(waveform.samples)[None]  # [1, C, N]
-    length = samples.shape[-1]
-    if length == 0:
-        raise RowFailure("the audio has no samples")
-    tokens = codec.encode(AudioBatch(samples=samples, lengths=torch.tensor([length])))
-    return EncodedRow(
-        codes=tokens.codes[0].cpu().numpy().astype(np.uint16),
-        source_samples=waveform.source_samples,
-        source_rate=waveform.source_rate,
-    )
 
 
 class EncodingPool:

@@ -1,0 +1,169 @@
+"""Shapes of the mel codec and of its vocoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any, Self
+
+from stages.audio.features import LogMelConfig
+from stages.errors import DataMismatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelGeometry:
+    """The log-mel frames on which codec and vocoder must agree."""
+
+    sample_rate: int = 16_000
+    """Hz."""
+
+    hop: int = 320
+    """Samples of a frame: 50 frames a second, as the paper's codec has (section 4.1)."""
+
+    window: int = 1024
+    """Samples of the analysis window, and of its Fourier transform."""
+
+    mels: int = 100
+    """Bands. With these and Griffin-Lim alone nearly every word survives."""
+
+    def __post_init__(self) -> None:
+        _ = self.log_mel  # checks all of them
+
+    @property
+    def log_mel(self) -> LogMelConfig:
+        return LogMelConfig(
+            sample_rate=self.sample_rate,
+            hop=self.hop,
+            window=self.window,
+            fft=self.window,
+            mels=self.mels,
+        )
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second, exact."""
+        return Fraction(self.sample_rate, self.hop)
+
+    @property
+    def geometry(self) -> MelGeometry:
+        """This part of a larger configuration."""
+        return MelGeometry(
+            sample_rate=self.sample_rate, hop=self.hop, window=self.window, mels=self.mels
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], *, where: str) -> Self:
+        """Read what `to_json` wrote, or what a user set.
+
+        Raises:
+            DataMismatch: naming a field that is unknown, missing or of the wrong type.
+        """
+        known = {field.name: field for field in fields(cls)}
+        for name, field in known.items():
+            if field.default is MISSING and name not in value:
+                raise DataMismatch(f"{where} does not set {name}")
+        for name, given in value.items():
+            if name not in known:
+                raise DataMismatch(f"{where} sets {name}, which is none of {', '.join(known)}")
+            allowed = (int, float) if known[name].type == "float" else (int,)
+            if not isinstance(given, allowed) or isinstance(given, bool):
+                kind = "a number" if float in allowed else "a whole number"
+                raise DataMismatch(f"{where} sets {name} to {given!r}: it must be {kind}")
+        return cls(**value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelCodecConfig(MelGeometry):
+    """An autoencoder of log-mel frames around a residual quantiser.
+
+    The paper's codec has 50 frames a second and 12 levels of 1024: 6 kbit/s (section 4.1).
+    """
+
+    width: int = 256
+    """Channels of encoder and decoder."""
+
+    hidden: int = 768
+    """Inner width of their blocks' pointwise networks."""
+
+    blocks: int = 4
+    """Of the encoder, and as many of the decoder."""
+
+    kernel: int = 7
+    """Frames that a block's convolution sees, odd."""
+
+    latent: int = 64
+    """D, dimensions that are quantised."""
+
+    levels: int = 12
+    """Q."""
+
+    codebook_size: int = 1024
+    """C, entries of each level."""
+
+    level_dropout: float = 0.5
+    """Share of training examples that use only the first n levels, n uniform from 1 to Q."""
+
+    commitment: float = 0.25
+    """Weight of the encoder's distance to its codes."""
+
+    codebook_decay: float = 0.98
+    """Of the running means that the codes are."""
+
+    restart_below: float = 0.2
+    """A code is put on a frame of the batch when its running count falls under this share of the
+    count that it would have were all codes equally used."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.width, self.hidden, self.blocks, self.latent, self.levels) < 1:
+            raise DataMismatch("a mel codec's widths, blocks and levels must all be at least 1")
+        if not 2 <= self.codebook_size <= 1 << 16:
+            raise DataMismatch(
+                f"a codebook of {self.codebook_size} entries is not between 2 and 65536"
+            )
+        _check_kernel(self.kernel)
+        if not (0 <= self.level_dropout <= 1 and 0 < self.codebook_decay < 1):
+            raise DataMismatch("level_dropout lies in [0, 1] and codebook_decay in (0, 1)")
+        if self.commitment < 0 or not 0 <= self.restart_below < 1:
+            raise DataMismatch("commitment is not negative and restart_below lies in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderConfig(MelGeometry):
+    """Mel frames to samples by an inverse short-time Fourier transform (Vocos)."""
+
+    width: int = 384
+    """Channels."""
+
+    hidden: int = 1152
+    """Inner width of the blocks' pointwise networks."""
+
+    blocks: int = 8
+    """Number of blocks."""
+
+    kernel: int = 7
+    """Frames that a block's convolution sees, odd."""
+
+    fft: int = 1280
+    """Samples of the inverse transform and of its window: a multiple of the hop, twice it or
+    more."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.width, self.hidden, self.blocks) < 1:
+            raise DataMismatch("a vocoder's widths and blocks must all be at least 1")
+        _check_kernel(self.kernel)
+        if self.fft % self.hop or self.fft < 2 * self.hop or (self.fft - self.hop) % 2:
+            raise DataMismatch(
+                f"an inverse transform of {self.fft} samples does not fit a hop of {self.hop}: "
+                f"use an even multiple of it, such as {4 * self.hop}"
+            )
+
+
+def _check_kernel(kernel: int) -> None:
+    if kernel < 1 or kernel % 2 == 0:
+        raise DataMismatch(f"a kernel of {kernel} frames has no middle: use an odd one")
