@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 from stages.errors import DataMismatch
 from stages.semantic.base import SemanticEncoder
@@ -46,4 +47,8 @@ def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
         if layer is not None:
             raise DataMismatch("the logmel encoder has no layers: leave --layer out")
         return LogMelEncoder(device=device)
+    if Path(spec).is_dir():
+        from stages.semantic.encoders.best_rq import BestRQEncoder
+
+        return BestRQEncoder(Path(spec), layer=layer, device=device)
     raise DataMismatch(f"there is no semantic encoder {spec}: give one of {', '.join(KINDS)}")

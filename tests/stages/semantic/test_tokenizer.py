@@ -110,6 +110,6 @@ def test_fewer_frames_on_request_and_too_little_memory(rows: list[dict[str, Any]
     choice = EncoderChoice(spec="logmel")
     few = ClusteringConfig(clusters=8, iterations=2, max_frames=100)
     assert fit_kmeans(load_encoder("logmel"), choice, rows, few).kmeans.report["frames"] == 100
+    tight = ClusteringConfig(clusters=8, memory=1000)
     with pytest.raises(DataMismatch, match="allow more memory"):
-        tight = ClusteringConfig(clusters=8, memory=1000)
         fit_kmeans(load_encoder("logmel"), choice, rows, tight)
