@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.errors import DataMismatch
 from stages.semantic.base import SemanticEncoder
+from stages.semantic.encoders.fairseq2 import is_fairseq2, load_fairseq2
 from stages.semantic.encoders.reduced import ReducedEncoder, Reduction
 
 KINDS = {
@@ -47,6 +48,8 @@ def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
         if layer is not None:
             raise DataMismatch("the logmel encoder has no layers: leave --layer out")
         return LogMelEncoder(device=device)
+    if is_fairseq2(spec):
+        return load_fairseq2(spec, layer=layer, device=device)
     if Path(spec).is_dir():
         from stages.semantic.encoders.best_rq import BestRQEncoder
 
