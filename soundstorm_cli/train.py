@@ -43,6 +43,10 @@ def train(
     init: Annotated[
         str | None, typer.Option("--init", help="A run or model whose weights to start from.")
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="For --model vocoder: the codec whose frames it ends on."),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=0, help="Stop after this many steps in all.")
@@ -76,7 +80,7 @@ def train(
     checkpoint and a model folder that `decode --model` takes. Under torchrun, all processes
     train one model.
     """
-    settings = _settings(model, preset, config, assignments or [], seed)
+    settings = _settings(model, preset, config, assignments or [], seed, codec)
     import torch
 
     from soundstorm_cli.common import pick_device, worker_count
@@ -149,7 +153,12 @@ def train(
 
 
 def _settings(
-    model: str, preset_name: str, config: str | None, assignments: list[str], seed: int | None
+    model: str,
+    preset_name: str,
+    config: str | None,
+    assignments: list[str],
+    seed: int | None,
+    codec: str | None,
 ) -> TrainingSettings:
     """The preset, then the TOML file, then the flags."""
     from stages.training.presets import preset
@@ -159,4 +168,6 @@ def _settings(
     if config is not None:
         settings = overlay(settings, read_toml(config), where=config)
     settings = overlay(settings, parse_assignments(assignments), where="--set")
+    if codec is not None:
+        settings = overlay(settings, {"recipe": {"codec": codec}}, where="--codec")
     return settings if seed is None else overlay(settings, {"seed": seed}, where="--seed")

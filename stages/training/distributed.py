@@ -55,16 +55,12 @@ class Processes:
             _sum_bucket(bucket)
 
     @torch.no_grad()
-    def average_buffers(self, module: nn.Module) -> None:
-        """Make running statistics (a codebook's, say) those of all the processes' data."""
-        if self.world == 1:
-            return
-        for buffer in module.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= self.world
-            else:
-                dist.broadcast(buffer, 0)
+    def average(self, statistics: Sequence[Tensor]) -> None:
+        """Make running statistics, a codebook's say, those of all the processes' data."""
+        if self.world > 1:
+            for statistic in statistics:
+                dist.all_reduce(statistic)
+                statistic /= self.world
 
     @torch.no_grad()
     def share_weights(self, module: nn.Module) -> None:

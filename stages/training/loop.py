@@ -226,7 +226,7 @@ class Trainer(Generic[Batch]):
 
     def _update(self, player: str, batch: Sequence[Batch]) -> None:
         """One update of one player from this process's micro-batches of a step."""
-        module, optimiser = self.task.players[player], self._optimisers[player]
+        optimiser = self._optimisers[player]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         for parameter in parameters:  # zeros, not None: what has no gradient still decays
             if parameter.grad is None:
@@ -250,9 +250,10 @@ class Trainer(Generic[Batch]):
             total += torch.stack((output.loss.detach(), output.weight)).double()
             for name, part in output.parts.items():
                 self._meter.add(f"train/{name}", part)
-        self._meter.add("train/loss" if player == MODEL else f"train/{player}/loss", total)
+        if not self.task.surrogate:
+            self._meter.add("train/loss" if player == MODEL else f"train/{player}/loss", total)
         self._apply(player, parameters, total)
-        self.processes.average_buffers(module)
+        self.processes.average(self.task.statistics(player))
 
     def _apply(self, player: str, parameters: list[nn.Parameter], total: Tensor) -> None:
         """Turn summed gradients into the mean's, clip them, and step."""

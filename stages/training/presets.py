@@ -30,7 +30,7 @@ _BASE: dict[str, Any] = {
     "precision": "bfloat16",
     "optimiser": {"learning_rate": 5e-4, "warmup_steps": 5_000, "decay_steps": 200_000},
 }
-# The paper's (section 4.1); beta and dropout are not stated there.
+# The paper's (section 4.1); the decay's end, betas and dropout are not stated there.
 _350M: dict[str, Any] = {
     "batch_size": 256,
     "micro_batch_seconds": 480.0,
@@ -46,32 +46,80 @@ _350M: dict[str, Any] = {
     "data": {"min_seconds": 0.0, "max_seconds": 30.0},
 }
 
+_MINI_CONFORMER = {
+    "layers": 6, "heads": 4, "width": 192, "feed_forward": 768, "kernel": 5, "dropout": 0.05,
+}  # fmt: skip
+_BASE_CONFORMER = {
+    "layers": 12, "heads": 8, "width": 512, "feed_forward": 2048, "kernel": 5, "dropout": 0.1,
+}  # fmt: skip
+_350M_CONFORMER = {
+    "layers": 12, "heads": 16, "width": 1024, "feed_forward": 4096, "kernel": 5, "dropout": 0.1,
+}  # fmt: skip
+
 _SOUNDSTORM: dict[str, dict[str, Any]] = {
     "mini": {
         **_MINI,
         "data": {"min_seconds": 1.0, "max_seconds": 8.0, "speaker_power": 0.5},
-        "network": {
-            "layers": 6, "heads": 4, "width": 192, "feed_forward": 768, "kernel": 5,
-            "dropout": 0.05,
-        },
+        "network": _MINI_CONFORMER,
+    },
+    "base": {**_BASE, "network": _BASE_CONFORMER},
+    "350m": {**_350M, "network": _350M_CONFORMER},
+}
+
+_BEST_RQ: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_MINI,
+        "micro_batch_seconds": 64.0,  # its frames are twice as long
+        "data": {"min_seconds": 2.0, "max_seconds": 12.0, "speaker_power": 0.5},
+        "network": {**_MINI_CONFORMER, "codebook_size": 1024},
+    },
+    "base": {**_BASE, "network": _BASE_CONFORMER},
+    "350m": {**_350M, "network": _350M_CONFORMER},
+}
+
+# Short windows of one length: no padding, and many speakers in a step. The codes are running
+# means already, and an average of weights would not fit them.
+_CODEC: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_MINI,
+        "batch_size": 16,
+        "micro_batch_seconds": 32.0,
+        "ema_decay": 0.0,
+        "data": {"min_seconds": 2.0, "max_seconds": 2.0, "speaker_power": 0.5},
     },
     "base": {
         **_BASE,
-        "network": {
-            "layers": 12, "heads": 8, "width": 512, "feed_forward": 2048, "kernel": 5,
-            "dropout": 0.1,
-        },
+        "ema_decay": 0.0,
+        "data": {"min_seconds": 4.0, "max_seconds": 4.0},
+        "network": {"width": 512, "hidden": 1536, "blocks": 6},
     },
-    "350m": {
-        **_350M,
-        "network": {
-            "layers": 12, "heads": 16, "width": 1024, "feed_forward": 4096, "kernel": 5,
-            "dropout": 0.1,
-        },
-    },
-}  # fmt: skip
+}
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {"soundstorm": _SOUNDSTORM}
+_ADVERSARIAL = {"beta1": 0.8, "beta2": 0.99, "weight_decay": 0.0}  # as Vocos and HiFi-GAN have it
+_VOCODER: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_MINI,
+        "batch_size": 16,
+        "micro_batch_seconds": 16.0,
+        "data": {"min_seconds": 1.0, "max_seconds": 1.0, "speaker_power": 0.5},
+        "optimiser": {**_MINI["optimiser"], **_ADVERSARIAL},
+        "network": {"width": 256, "hidden": 768, "blocks": 6},
+        "recipe": {"adversarial_from": 2_500, "quantised_from": 3_500, "filters": 16},
+    },
+    "base": {
+        **_BASE,
+        "data": {"min_seconds": 2.0, "max_seconds": 2.0},
+        "optimiser": {**_BASE["optimiser"], **_ADVERSARIAL},
+        "recipe": {"adversarial_from": 20_000, "quantised_from": 150_000},
+    },
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "soundstorm": _SOUNDSTORM,
+    "codec": _CODEC,
+    "vocoder": _VOCODER,
+    "best-rq": _BEST_RQ,
+}
 """By model, then by name."""
 
 

@@ -63,6 +63,9 @@ class Task(ABC, Generic[Batch]):
     data_fingerprint: str
     """SHA-256 hex of the training data; a run resumes only on the same."""
 
+    surrogate: bool = False
+    """Whether `StepOutput.loss` is good for its gradient only, and `parts` has the true `loss`."""
+
     def turns(self, step: int) -> Sequence[str]:
         """The players that are updated at a step, in order."""
         del step
@@ -84,6 +87,11 @@ class Task(ABC, Generic[Batch]):
     def learning_rate(self, player: str, step: int) -> float:
         del player
         return learning_rate(step, self.settings.optimiser)
+
+    def statistics(self, player: str) -> Sequence[Tensor]:
+        """A player's floating-point buffers that follow the data, averaged over processes."""
+        del player
+        return ()
 
     def state(self) -> dict[str, Tensor]:
         """What must be saved beyond networks and optimisers."""

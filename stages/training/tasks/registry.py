@@ -65,8 +65,41 @@ def _store(source: RowSource, inputs: TaskInputs) -> TokenStore:
     return build_store(source, folder, fingerprint=fingerprint, warn=inputs.warn)
 
 
+def _speech(inputs: TaskInputs) -> dict[str, Any]:
+    """What the tasks on audio take."""
+    from stages.training.speech import find_speech
+
+    return {
+        "speech": find_speech(inputs.train, inputs.warn),
+        "valid": None if inputs.valid is None else find_speech(inputs.valid, inputs.warn),
+        "device": inputs.device,
+        "warn": inputs.warn,
+    }
+
+
+def _codec(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.codec import CodecTask
+
+    return CodecTask(settings, **_speech(inputs))
+
+
+def _vocoder(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.vocoder import VocoderTask
+
+    return VocoderTask(settings, **_speech(inputs))
+
+
+def _best_rq(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.best_rq import BestRQTask
+
+    return BestRQTask(settings, **_speech(inputs))
+
+
 MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "soundstorm": _soundstorm,
+    "codec": _codec,
+    "vocoder": _vocoder,
+    "best-rq": _best_rq,
 }
 
 
@@ -78,4 +111,6 @@ def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     """
     if settings.model not in MODELS:
         raise DataMismatch(f"there is no model {settings.model}; there are {', '.join(MODELS)}")
+    if settings.recipe and settings.model != "vocoder":
+        raise DataMismatch(f"{settings.model} has no recipe: only the vocoder has")
     return MODELS[settings.model](settings, inputs)

@@ -1,0 +1,189 @@
+"""Windows of audio files: read, resampled and cut in worker processes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.audio.reading import read_audio
+from stages.errors import DataMismatch, RowFailure
+from stages.shards.provenance import hash_json
+from stages.shards.source import RowSource
+from stages.training.seeds import derive_seed
+from stages.training.settings import TrainingSettings
+from stages.training.windows import Window, WindowSampler, share
+
+CACHED_SAMPLES = 1 << 28
+"""Decoded samples that each worker keeps, 1 GiB: small corpora are decoded once."""
+
+_PROBES = 16
+"""Threads that ask files for their lengths; they mostly wait for the disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechSet:
+    """Audio files of known length."""
+
+    paths: list[str]
+
+    speakers: list[str | None]
+
+    seconds: NDArray[np.float64]
+    """`[N]`, only to choose windows by."""
+
+    fingerprint: str
+    """SHA-256 hex of ids and lengths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechBatch:
+    """A ragged batch of windows, on the CPU."""
+
+    samples: Tensor
+    """`[B, N]` float32, 0 at padding."""
+
+    lengths: Tensor
+    """`[B]` int64."""
+
+    seed: int
+    """For whatever the network draws for this batch."""
+
+    problems: list[str] = field(default_factory=list)
+    """Sentences on files that could not be read; their windows are left out."""
+
+
+def find_speech(source: RowSource, warn: Callable[[str], None]) -> SpeechSet:
+    """List the audio of a source, with lengths: the rows' own, or what the files' headers say.
+
+    Files that cannot be read are left out and counted in a warning.
+
+    Raises:
+        DataMismatch: if none can be read.
+    """
+    source.require_columns("audio")
+    known = ("id", "audio", "speaker", "num_samples", "sample_rate")
+    rows = list(source.rows([name for name in known if name in source.schema.names]))
+    with ThreadPoolExecutor(_PROBES) as threads:
+        found = list(threads.map(_seconds, rows))
+    usable = [(row, found_) for row, found_ in zip(rows, found, strict=True)
+              if isinstance(found_, float)]  # fmt: skip
+    problems = [str(item) for item in found if not isinstance(item, float)]
+    if problems:
+        warn(f"{len(problems)} files of {source.where} are not used; the first: {problems[0]}")
+    if not usable:
+        raise DataMismatch(f"{source.where} has no audio that can be read")
+    return SpeechSet(
+        paths=[row["audio"] for row, _ in usable],
+        speakers=[row.get("speaker") for row, _ in usable],
+        seconds=np.array([seconds for _, seconds in usable]),
+        fingerprint=hash_json([[row["id"], seconds] for row, seconds in usable]),
+    )
+
+
+def _seconds(row: dict[str, Any]) -> float | str:
+    """How long a row's audio is, or why that cannot be said."""
+    if row.get("num_samples") and row.get("sample_rate"):
+        return float(row["num_samples"] / row["sample_rate"])
+    if not row["audio"]:
+        return f"{row['id']} has no audio"
+    try:
+        information = soundfile.info(row["audio"])
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        return f"{row['audio']} cannot be decoded as audio"
+    return float(information.frames / information.samplerate)
+
+
+class SpeechReader:
+    """Windows of a set as batches, with a cache of decoded files."""
+
+    def __init__(self, speech: SpeechSet, sample_rate: int) -> None:
+        self.speech, self.sample_rate = speech, sample_rate
+        self.lengths = np.maximum(1, np.floor(speech.seconds * sample_rate)).astype(np.int64)
+        self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._cached = 0
+
+    def batch(self, windows: Sequence[Window], *, seed: int) -> SpeechBatch | None:
+        """Read windows into one batch; None if none of their files can be read."""
+        pieces, problems = [], []
+        for window in windows:
+            try:
+                samples = self._samples(window.example)
+            except RowFailure as failure:
+                problems.append(str(failure))
+                continue
+            # A header may promise a little more than there is.
+            start = max(0, min(window.start, len(samples) - window.length))
+            pieces.append(samples[start : start + window.length])
+        if not pieces:
+            return None
+        lengths = torch.tensor([len(piece) for piece in pieces])
+        batch = torch.zeros(len(pieces), int(lengths.max()))
+        for row, piece in zip(batch, pieces, strict=True):
+            row[: len(piece)] = torch.from_numpy(piece)
+        return SpeechBatch(samples=batch, lengths=lengths, seed=seed, problems=problems)
+
+    def _samples(self, example: int) -> NDArray[np.float32]:
+        """A whole file at the network's rate, `[N]`."""
+        if example in self._cache:
+            self._cache.move_to_end(example)
+            return self._cache[example]
+        wave = read_audio(self.speech.paths[example], sample_rate=self.sample_rate)
+        samples: NDArray[np.float32] = wave.samples[0]
+        self._cache[example] = samples
+        self._cached += len(samples)
+        while self._cached > CACHED_SAMPLES and len(self._cache) > 1:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached -= len(dropped)
+        return samples
+
+
+class SpeechWindows:
+    """The training batches of each step."""
+
+    def __init__(self, speech: SpeechSet, settings: TrainingSettings, sample_rate: int) -> None:
+        self._reader = SpeechReader(speech, sample_rate)
+        self._seed = settings.seed
+        self._budget = max(1, int(settings.micro_batch_seconds * sample_rate))
+        self._sampler = WindowSampler(
+            self._reader.lengths,
+            speech.speakers,
+            units_per_second=sample_rate,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            settings=settings.data,
+        )
+
+    def micro_batches(self, step: int, rank: int, world: int) -> list[SpeechBatch]:
+        parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
+        batches = [
+            self._reader.batch(part, seed=derive_seed(self._seed, "batch", step, rank, index))
+            for index, part in enumerate(parts)
+        ]
+        return [batch for batch in batches if batch is not None]
+
+
+def validation_batches(
+    speech: SpeechSet, sample_rate: int, *, examples: int, seconds: float, budget_seconds: float
+) -> list[SpeechBatch]:
+    """The first `seconds` of the first utterances, under fixed seeds."""
+    reader = SpeechReader(speech, sample_rate)
+    longest = int(seconds * sample_rate)
+    windows = [
+        Window(example=example, start=0, length=min(int(length), longest), seed=example)
+        for example, length in enumerate(reader.lengths[:examples])
+    ]
+    parts = share(windows, rank=0, world=1, budget=max(1, int(budget_seconds * sample_rate)))
+    batches = [
+        reader.batch(part, seed=derive_seed(0, "validation", index))
+        for index, part in enumerate(parts)
+    ]
+    return [batch for batch in batches if batch is not None]

@@ -1,0 +1,84 @@
+"""Training the mel codec's quantiser: the first half of the toolkit's codec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.codec.mel.autoencoder import MelCodec
+from stages.codec.mel.config import MelCodecConfig
+from stages.codec.mel.convnext import frame_mask
+from stages.codec.mel.model import load_mel_codec, save_codec
+from stages.errors import DataMismatch
+from stages.training.seeds import derive_seed
+from stages.training.settings import TrainingSettings
+from stages.training.speech import SpeechBatch
+from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.speech_task import Means, SpeechTask, weighted
+
+VALIDATION_SECONDS = 10.0
+
+
+class CodecTask(SpeechTask):
+    """Log-mel frames through a residual quantiser and back."""
+
+    def __init__(self, settings: TrainingSettings, **inputs: Any) -> None:
+        """Build the network; `inputs` are `SpeechTask`'s, without the sample rate."""
+        self.config = MelCodecConfig.from_json(settings.network, where="the settings' network")
+        super().__init__(settings, sample_rate=self.config.sample_rate, **inputs)
+        torch.manual_seed(derive_seed(settings.seed, "weights"))
+        self.network = MelCodec(self.config).to(self.device)
+        self.players = {MODEL: self.network}
+
+    def loss(self, player: str, batch: SpeechBatch, step: int) -> StepOutput:
+        del player, step
+        samples, lengths, generator = self.arrive(batch)
+        loss, numbers = self.network.loss(samples, lengths, generator)
+        frames = numbers["frames"]
+        parts = {
+            name: weighted(value.to(self.device), frames)
+            for name, value in numbers.items()
+            if name != "frames"
+        }
+        return StepOutput(loss=loss * frames, weight=frames, parts=parts)
+
+    def statistics(self, player: str) -> Sequence[Tensor]:
+        del player
+        quantizer = self.network.quantizer
+        return (quantizer.sums, quantizer.counts)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Mel distance at several numbers of levels, and the share of codes in use."""
+        assert isinstance(model, MelCodec)
+        means = Means()
+        for batch in self.valid_batches(VALIDATION_SECONDS):
+            samples, lengths, generator = self.arrive(batch)
+            loss, numbers = model.loss(samples, lengths, generator)
+            means.add("loss", loss, numbers["frames"])
+            means.add("codes_in_use", numbers["codes_in_use"], numbers["frames"].cpu())
+            mel, frames = model.log_mel(samples, lengths)  # [B, T, M]
+            mask = frame_mask(frames, mel.shape[1])
+            for levels in self._some_levels():
+                made, _ = model.through(samples, lengths, levels)
+                distance = ((made - mel).abs() * mask).sum() / (mask.sum() * mel.shape[2])
+                means.add(f"mel_distance/levels_{levels:02d}", distance, mask.sum())
+        return means.summary()
+
+    def _some_levels(self) -> list[int]:
+        """1, 2, 4, ... and all of them."""
+        powers = [1 << power for power in range(8) if 1 << power < self.config.levels]
+        return [*powers, self.config.levels]
+
+    def initialise(self, folder: Path) -> None:
+        network, _ = load_mel_codec(folder)
+        if network.config != self.config:
+            raise DataMismatch(f"{folder} has another network than these settings make")
+        self.network.load_state_dict(network.state_dict())
+
+    def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
+        save_codec(folder, config=self.config, weights=weights, extra=extra)

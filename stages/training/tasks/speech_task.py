@@ -1,0 +1,79 @@
+"""What the tasks on audio share: windows to the device, warnings, validation batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stages.training.settings import TrainingSettings
+from stages.training.speech import SpeechBatch, SpeechSet, SpeechWindows, validation_batches
+from stages.training.task import Task
+
+
+class SpeechTask(Task[SpeechBatch]):
+    """A model that learns from audio alone."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        *,
+        speech: SpeechSet,
+        valid: SpeechSet | None,
+        sample_rate: int,
+        device: torch.device,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.settings, self.device = settings, device
+        self.data = SpeechWindows(speech, settings, sample_rate)
+        self.data_fingerprint = speech.fingerprint
+        self._valid, self._sample_rate, self._warn = valid, sample_rate, warn
+        self._valid_batches: list[SpeechBatch] | None = None
+        self._warned: set[str] = set()
+
+    def arrive(self, batch: SpeechBatch) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Samples and lengths on the device, and the batch's own generator (on the CPU)."""
+        for problem in batch.problems:
+            if problem not in self._warned:
+                self._warned.add(problem)
+                self._warn(f"left out: {problem}")
+        return (
+            batch.samples.to(self.device, non_blocking=True),
+            batch.lengths.to(self.device, non_blocking=True),
+            torch.Generator().manual_seed(batch.seed),
+        )
+
+    def valid_batches(self, seconds: float) -> list[SpeechBatch]:
+        """The validation set's batches, read once and kept; none without such a set."""
+        if self._valid is None:
+            return []
+        if self._valid_batches is None:
+            self._valid_batches = validation_batches(
+                self._valid,
+                self._sample_rate,
+                examples=self.settings.valid_examples,
+                seconds=seconds,
+                budget_seconds=self.settings.micro_batch_seconds,
+            )
+        return self._valid_batches
+
+
+def weighted(value: Tensor, weight: Tensor) -> Tensor:
+    """A mean and its weight as what a `Meter` adds up: `[2]`, the sum and the weight."""
+    weight = weight.detach().to(value.device, value.dtype)
+    return torch.stack((value.detach() * weight, weight))
+
+
+class Means:
+    """Weighted means by name, for validation."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, value: Tensor, weight: Tensor) -> None:
+        total = weighted(value, weight).double().cpu()
+        self._sums[name] = self._sums.get(name, torch.zeros(2, dtype=torch.float64)) + total
+
+    def summary(self) -> dict[str, float]:
+        return {name: float(total[0] / total[1]) for name, total in self._sums.items() if total[1]}
