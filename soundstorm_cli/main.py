@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from soundstorm_cli.decode import decode
+from soundstorm_cli.evaluate import evaluate
 from soundstorm_cli.fit_kmeans import fit_kmeans
 from soundstorm_cli.inspect import inspect
 from soundstorm_cli.tokenize_acoustic import tokenize_acoustic
@@ -52,7 +54,9 @@ app.command("fit-kmeans")(fit_kmeans)
 app.command("tokenize-semantic")(tokenize_semantic)
 app.command("tokenize-acoustic")(tokenize_acoustic)
 app.command("train")(train)
+app.command("decode")(decode)
 app.command("vocode")(vocode)
+app.command("eval")(evaluate)
 app.command("inspect")(inspect)
 
 
