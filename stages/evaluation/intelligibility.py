@@ -19,8 +19,12 @@ def normaliser(language: str) -> Callable[[str], str]:
     with third_party(NAME):
         from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
-    normalise: Callable[[str], str]
-    normalise = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
+    original = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer()
+
+    def normalise(text: str) -> str:
+        # It leaves one dot of a closing `...` standing, which would count as a word.
+        return " ".join(word for word in original(text).split() if word != ".")
+
     return normalise
 
 
