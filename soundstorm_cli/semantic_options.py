@@ -16,8 +16,8 @@ EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder", "-e",
-        help="logmel; wav2vec2_base, wav2vec2_large, ... (fairseq2); wav2vec2:FILE, w2vbert:FILE; "
-        "hf:NAME; hubert_base, wavlm_base, ... (torchaudio) or with :FILE; or the folder of a "
+        help="logmel; wav2vec2_base, ... (fairseq2); wav2vec2[/ARCH]:FILE, w2vbert[/ARCH]:FILE; "
+        "hf:NAME or hf:FOLDER; hubert_base, wavlm_base, ..., also with :FILE; or the folder of a "
         "best-rq model.",
     ),
 ]  # fmt: skip

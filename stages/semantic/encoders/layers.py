@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
+from stages.semantic.base import Frames
 
 
 def pick_layer(layer: int | None, *, count: int, default: int, where: str) -> int:
@@ -30,3 +32,15 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
         digest.update(values.flatten().view(-1).numpy().tobytes())
     return digest.hexdigest()
+
+
+def encode_each(
+    encode: Callable[[Tensor], Tensor], samples: Tensor, lengths: Tensor, dim: int
+) -> Frames:
+    """Encode each row of `[B, N]` alone, by `[N]` to `[T, D]`, and pad the results."""
+    rows = [encode(row[:length]) for row, length in zip(samples, lengths.tolist(), strict=True)]
+    counts = [len(row) for row in rows]
+    values = torch.zeros(len(rows), max(counts), dim)
+    for index, row in enumerate(rows):
+        values[index, : len(row)] = row
+    return Frames(values=values, lengths=torch.tensor(counts))

@@ -7,12 +7,24 @@ from pathlib import Path
 
 from stages.errors import DataMismatch
 from stages.semantic.base import SemanticEncoder
+from stages.semantic.encoders.best_rq import BestRQEncoder
 from stages.semantic.encoders.fairseq2 import is_fairseq2, load_fairseq2
+from stages.semantic.encoders.huggingface import PREFIX, HuggingFaceEncoder
+from stages.semantic.encoders.logmel import LogMelEncoder
 from stages.semantic.encoders.reduced import ReducedEncoder, Reduction
+from stages.semantic.encoders.torchaudio import NAMES as TORCHAUDIO_NAMES
+from stages.semantic.encoders.torchaudio import TorchaudioEncoder, is_torchaudio
 
-KINDS = {
-    "logmel": "cepstra of a log-mel spectrogram, no weights",
-}
+KINDS = (
+    "logmel",
+    "wav2vec2_base or another asset of fairseq2",
+    "wav2vec2[/ARCH]:FILE",
+    "w2vbert[/ARCH]:FILE",
+    "hf:NAME or hf:FOLDER",
+    "one of " + ", ".join(TORCHAUDIO_NAMES) + " (with :FILE for local weights)",
+    "the folder of a best-rq model",
+)
+"""What a specification can be."""
 
 
 def load_encoder(
@@ -26,7 +38,7 @@ def load_encoder(
     """Load an encoder.
 
     Args:
-        spec: which one, as `KINDS` lists.
+        spec: which one, in one of the forms of `KINDS`.
         layer: which layer's output to take, 1-based; None for the encoder's default.
         rate: Hz to bring its frames down to, or None for its own.
         reduction: how: the mean of neighbouring frames, or every n-th.
@@ -43,15 +55,15 @@ def load_encoder(
 
 def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
     if spec == "logmel":
-        from stages.semantic.encoders.logmel import LogMelEncoder
-
         if layer is not None:
             raise DataMismatch("the logmel encoder has no layers: leave --layer out")
         return LogMelEncoder(device=device)
+    if spec.startswith(PREFIX):
+        return HuggingFaceEncoder(spec, layer=layer, device=device)
+    if is_torchaudio(spec):
+        return TorchaudioEncoder(spec, layer=layer, device=device)
     if is_fairseq2(spec):
         return load_fairseq2(spec, layer=layer, device=device)
     if Path(spec).is_dir():
-        from stages.semantic.encoders.best_rq import BestRQEncoder
-
         return BestRQEncoder(Path(spec), layer=layer, device=device)
-    raise DataMismatch(f"there is no semantic encoder {spec}: give one of {', '.join(KINDS)}")
+    raise DataMismatch(f"there is no semantic encoder {spec}: give {'; '.join(KINDS)}")
