@@ -1,0 +1,226 @@
+"""BEST-RQ, codec and vocoder on audio: they train, resume exactly, and leave usable models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.audio.sources import find_utterances
+from stages.codec.mel.model import load_mel_codec, load_vocoder
+from stages.errors import DataMismatch
+from stages.semantic.best_rq import load_best_rq
+from stages.shards.source import UtteranceList
+from stages.training.distributed import Processes
+from stages.training.loop import Trainer
+from stages.training.presets import preset
+from stages.training.settings import overlay
+from stages.training.speech import find_speech
+from stages.training.stopping import Limits, Stopper
+from stages.training.tasks.registry import TaskInputs, build_task
+
+MEL = {"hop": 160, "window": 256, "mels": 20}
+CHANGES: dict[str, dict[str, Any]] = {
+    "codec": {
+        "network": {
+            **MEL, "width": 8, "hidden": 16, "blocks": 1, "latent": 4, "levels": 3,
+            "codebook_size": 16,
+        },
+    },
+    "vocoder": {
+        "network": {**MEL, "width": 8, "hidden": 16, "blocks": 1, "fft": 640},
+        "recipe": {"adversarial_from": 2, "quantised_from": 3, "filters": 2},
+    },
+    "best-rq": {
+        "network": {
+            "layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "mels": 20,
+            "codebook_size": 32, "mask_probability": 0.2,
+        },
+    },
+}  # fmt: skip
+SMALL: dict[str, Any] = {
+    "batch_size": 4,
+    "micro_batch_seconds": 1.0,
+    "log_every": 1,
+    "optimiser": {"learning_rate": 1e-3, "warmup_steps": 1, "decay_steps": 50},
+    "data": {"min_seconds": 0.3, "max_seconds": 0.5},
+}
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(corpus: Path) -> Make:
+    """`make(model, run, warnings=[], **changes)`: a tiny task on made-up speech."""
+
+    def build(model: str, run: Path, warnings: list[str] | None = None, **changes: Any) -> Any:
+        settings = overlay(preset(model, "mini"), SMALL, where="test")
+        settings = overlay(settings, CHANGES[model], where="test")
+        source = UtteranceList(find_utterances([str(corpus / "manifest.tsv")]), where="corpus")
+        inputs = TaskInputs(
+            train=source,
+            valid=source,
+            run=run,
+            device=torch.device("cpu"),
+            processes=Processes(),
+            warn=(warnings if warnings is not None else []).append,
+        )
+        return build_task(overlay(settings, changes, where="test"), inputs)
+
+    return build
+
+
+def run_to(task: Any, run: Path, steps: int, workers: int = 0) -> Trainer[Any]:
+    trainer = Trainer(task, run, workers=workers)
+    trainer.resume()
+    with Stopper(Limits(max_steps=steps)) as stopper:
+        trainer.run(stopper)
+    return trainer
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if "per_second" not in name}
+        for line in lines
+        if "train/loss" in line
+    ]
+
+
+@pytest.mark.parametrize("model", ["codec", "vocoder", "best-rq"])
+def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
+    make: Make, tmp_path: Path, model: str
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_to(make(model, whole), whole, 4)
+    run_to(make(model, broken), broken, 3)
+    run_to(make(model, broken), broken, 4, workers=1)
+    assert losses(broken) == losses(whole)
+    assert [line["step"] for line in losses(whole)] == [1, 2, 3, 4]
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_the_codec_learns_and_can_be_loaded(make: Make, tmp_path: Path) -> None:
+    trainer = run_to(make("codec", tmp_path, optimiser={"learning_rate": 1e-2}), tmp_path, 40)
+    lines = losses(tmp_path)
+    assert lines[-1]["train/mel_distance"] < 0.8 * lines[0]["train/mel_distance"]
+    few, all_of_them = (trainer.latest[f"valid/mel_distance/levels_{n:02d}"] for n in (1, 3))
+    assert 0 < all_of_them < few
+    network, fingerprint = load_mel_codec(tmp_path)
+    assert network.config.levels == 3
+    assert len(fingerprint) == 64
+
+
+def test_the_vocoder_goes_through_its_phases(make: Make, tmp_path: Path) -> None:
+    run_to(make("codec", tmp_path / "codec"), tmp_path / "codec", 3)
+    recipe = {"codec": str(tmp_path / "codec")}
+    task = make("vocoder", tmp_path / "vocoder", recipe=recipe)
+    assert task.turns(1) == ("model",)
+    assert task.turns(2) == ("discriminators", "model")
+    trainer = run_to(task, tmp_path / "vocoder", 4)
+    lines = losses(tmp_path / "vocoder")
+    assert ["train/adversarial" in line for line in lines] == [False, False, True, True]
+    assert all(line["train/loss"] == line["train/mel"] for line in lines)
+    assert {"train/discriminators/loss", "train/discriminators/gradient_norm"} <= set(lines[3])
+    assert {"valid/mel", "valid/mel/quantised"} <= set(trainer.latest)
+    load_vocoder(tmp_path / "vocoder")
+    assert task.settings.recipe["codec_fingerprint"] == load_mel_codec(tmp_path / "codec")[1]
+
+
+def test_only_the_codec_s_frames_are_heard_at_last(make: Make, tmp_path: Path) -> None:
+    run_to(make("codec", tmp_path), tmp_path, 1)
+    task = make("vocoder", tmp_path, recipe={"codec": str(tmp_path), "quantised_from": 1})
+    heard: list[bool] = []
+    honest = task._frames
+    task._frames = lambda samples, lengths, quantised: (
+        heard.append(quantised) or honest(samples, lengths, quantised)
+    )
+    (batch, *_) = task.data.micro_batches(0, 0, 1)
+    task.loss("model", batch, 0)
+    task.loss("model", batch, 1)
+    assert heard == [False, True]
+
+
+def test_the_discriminators_verdict_moves_only_the_vocoder(make: Make, tmp_path: Path) -> None:
+    task = make("vocoder", tmp_path)
+    (batch, *_) = task.data.micro_batches(0, 0, 1)
+    task.loss("model", batch, 2).loss.backward()
+    assert all(p.grad is None for p in task.discriminators.parameters())
+    assert all(p.requires_grad for p in task.discriminators.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in task.network.parameters())
+
+
+def test_a_codec_of_other_frames_is_refused(make: Make, tmp_path: Path) -> None:
+    run_to(make("codec", tmp_path, network={"mels": 24}), tmp_path, 0)
+    with pytest.raises(DataMismatch, match="other mel frames"):
+        make("vocoder", tmp_path, recipe={"codec": str(tmp_path)})
+
+
+def test_best_rq_validates_and_can_be_loaded(make: Make, tmp_path: Path) -> None:
+    task = make("best-rq", tmp_path)
+    model = task.network.eval()
+    assert task.validate(model) == task.validate(model)
+    run_to(task, tmp_path, 2)
+    network, _ = load_best_rq(tmp_path)
+    assert torch.equal(network.codebook, task.network.codebook)
+
+
+def test_starting_from_another_run(make: Make, tmp_path: Path) -> None:
+    for model in ("codec", "vocoder", "best-rq"):
+        run_to(make(model, tmp_path / model), tmp_path / model, 1)
+        task = make(model, tmp_path / "other", seed=3)
+        task.initialise(tmp_path / model)
+        saved = Trainer(task, tmp_path / "other")._average.state_dict()
+        state = task.network.state_dict()
+        assert all(torch.equal(saved[name], value) for name, value in state.items())
+        if model != "codec":
+            with pytest.raises(DataMismatch, match="holds a codec model where a"):
+                task.initialise(tmp_path / "codec")
+
+
+def test_a_recipe_is_the_vocoder_s_alone(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataMismatch, match="codec has no recipe"):
+        make("codec", tmp_path, recipe={"mel": 1.0})
+    with pytest.raises(DataMismatch, match=r"no setting recipe\.nonsense"):
+        make("vocoder", tmp_path, recipe={"nonsense": 1})
+
+
+def test_a_file_that_cannot_be_read_is_left_out(
+    make: Make, tmp_path: Path, speech_wav: Path
+) -> None:
+    broken, cut = tmp_path / "broken.wav", tmp_path / "cut.wav"
+    broken.write_bytes(b"RIFF")
+    cut.write_bytes(speech_wav.read_bytes()[:8000])  # a header that promises more
+    rows = [{"id": path.stem, "audio": str(path), "speaker": None} for path in (broken, cut)]
+    warnings: list[str] = []
+    speech = find_speech(UtteranceList(rows, where="rows"), warnings.append)
+    assert [Path(path).stem for path in speech.paths] == ["cut"]
+    assert warnings == [
+        f"1 files of rows are not used; the first: {broken} cannot be decoded as audio"
+    ]
+    with pytest.raises(DataMismatch, match="no audio that can be read"):
+        find_speech(UtteranceList(rows[:1], where="rows"), warnings.append)
+
+
+def test_a_file_that_goes_bad_later_is_told_once(make: Make, tmp_path: Path) -> None:
+    warnings: list[str] = []
+    task = make("best-rq", tmp_path, warnings)
+    task.data._reader.speech.paths[2] = str(tmp_path / "gone.wav")
+    run_to(task, tmp_path / "run", 4)
+    assert warnings == [f"left out: {tmp_path / 'gone.wav'} does not exist"]
+
+
+def test_windows_lie_in_their_files(make: Make, tmp_path: Path) -> None:
+    task = make("best-rq", tmp_path)
+    for step in range(3):
+        for batch in task.data.micro_batches(step, 0, 1):
+            assert batch.samples.shape == (len(batch.lengths), int(batch.lengths.max()))
+            assert all(4799 <= length <= 8000 for length in batch.lengths.tolist())
+            for row, length in zip(batch.samples, batch.lengths.tolist(), strict=True):
+                assert not row[length:].any()
+                assert np.abs(row[:length].numpy()).max() > 0
