@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from stages.soundstorm.randomness import row_noise
 
 MakeNetwork = Callable[..., SoundStorm]
 MakeRequests = Callable[..., list[DecodeRequest]]
+Broken = Callable[..., ModuleType]
 NaiveDecode = Callable[[SoundStorm, DecodeRequest, DecodeOptions], tuple[list[list[int]], ...]]
 
 
@@ -35,6 +38,53 @@ def _make_network(*, levels: int = 3, seed: int = 0, sharpness: float = 6.0) -> 
     with torch.no_grad():  # an untrained network is unsure of everything; this one has opinions
         network.head_weight.mul_(sharpness)
     return network
+
+
+class SpyNetwork(SoundStorm):
+    """Embeds tokens as unit vectors, so that its input can be read back at each pass."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            SoundStormConfig(
+                levels=3,
+                codebook_size=11,
+                semantic_codebook_size=7,
+                layers=1,
+                heads=2,
+                width=44,
+                feed_forward=16,
+                dropout=0.0,
+            )
+        )
+        with torch.no_grad():
+            rows = 3 * 11 + 1
+            self.acoustic_table.copy_(torch.eye(rows, 44))
+            self.semantic_table.copy_(torch.eye(rows + 7, 44)[rows:])
+            self.head_weight.mul_(6.0)
+        self.inputs: list[Tensor] = []
+
+    def features_of(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        codes = frames[..., : 3 * 11].unflatten(-1, (3, 11))
+        known, code = codes.max(dim=-1)
+        assert torch.equal(frames[..., 3 * 11], (known == 0).sum(dim=-1).float())
+        self.inputs.append(torch.where(known == 0, self.config.mask_token, code))  # [B, T, Q]
+        return super().features_of(frames, mask)
+
+
+def _make_spy() -> SpyNetwork:
+    torch.manual_seed(0)
+    return SpyNetwork().eval()
+
+
+def _broken(module: ModuleType, *changes: tuple[str, str]) -> ModuleType:
+    """A copy of a module with pieces of its source replaced, each of which must be there once."""
+    source = Path(str(module.__file__)).read_text()
+    for old, new in changes:
+        assert source.count(old) == 1, f"{module.__name__} has no single {old!r} to break"
+        source = source.replace(old, new)
+    copy = ModuleType(module.__name__)
+    exec(compile(source, f"broken {module.__name__}", "exec"), copy.__dict__)
+    return copy
 
 
 def _make_requests(
@@ -128,3 +178,15 @@ def make_requests() -> MakeRequests:
 @pytest.fixture(scope="session")
 def naive_decode() -> NaiveDecode:
     return _naive_decode
+
+
+@pytest.fixture(scope="session")
+def make_spy() -> Callable[[], SpyNetwork]:
+    """A network for `make_requests`' tokens that keeps in `inputs` what it saw, `[B, T, Q]`."""
+    return _make_spy
+
+
+@pytest.fixture(scope="session")
+def broken() -> Broken:
+    """`broken(module, (old, new), ...)`: see `_broken`."""
+    return _broken

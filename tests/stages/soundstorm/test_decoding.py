@@ -79,7 +79,7 @@ def test_samples_follow_the_network(make_network) -> None:  # type: ignore[no-un
     semantic = torch.zeros(1, dtype=torch.long)
     requests = [
         DecodeRequest(row_id=str(i), semantic=semantic, prompt=torch.empty(0, 1, dtype=torch.long))
-        for i in range(4000)
+        for i in range(1500)
     ]
     for temperature in (1.0, 0.5):
         options = DecodeOptions(iterations=(2,), temperature=temperature)
@@ -89,7 +89,7 @@ def test_samples_follow_the_network(make_network) -> None:  # type: ignore[no-un
             masked = torch.full((1, 1, 1), network.config.mask_token)
             logits = network.head(0, network.features(masked, semantic[None]))[0, 0]
         expected = (logits / temperature).softmax(-1)
-        assert (counts / 4000 - expected).abs().max() < 0.03
+        assert (counts / 1500 - expected).abs().max() < 0.04
 
 
 def test_fewer_levels_are_the_coarse_ones_of_all(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
