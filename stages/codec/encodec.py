@@ -82,7 +82,7 @@ class EncodecCodec(Codec):
         self._network = network.to(device)
         self._device = device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, audio: AudioBatch) -> AcousticTokens:
         """`[B, C, N]` to `[B, ceil(N / 320), Q]`."""
         lengths = torch.tensor([self.frames_of(int(length)) for length in audio.lengths])
@@ -91,12 +91,13 @@ class EncodecCodec(Codec):
         for row, length, target in zip(audio.samples, audio.lengths, codes, strict=True):
             if int(length) == 0:
                 continue
-            samples = row[None, :, : int(length)].to(self._device)  # [1, C, N]
+            # A copy, since where a row lies in memory may change the last bits of its sums.
+            samples = row[None, :, : int(length)].clone().to(self._device)  # [1, C, N]
             ((found, _scale),) = self._network.encode(samples)  # [1, Q, T]
             target[: found.shape[2]] = found[0].T.cpu()
         return AcousticTokens(codes=codes, lengths=lengths)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, tokens: AcousticTokens) -> AudioBatch:
         """`[B, T, Q]` to `[B, C, T x 320]`."""
         batch, frames, levels = tokens.codes.shape

@@ -72,7 +72,7 @@ class MelRVQCodec(Codec):
         self._sound = sound.to(device)
         self.decoder_fingerprint = hash_json([fingerprint, sound_fingerprint])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, audio: AudioBatch) -> AcousticTokens:
         """`[B, 1, N]` to `[B, ceil(N / hop), Q]`, each row by itself."""
         lengths = torch.tensor([self.frames_of(int(length)) for length in audio.lengths])
@@ -80,13 +80,14 @@ class MelRVQCodec(Codec):
         codes = torch.zeros(len(lengths), longest, self.levels, dtype=torch.int64)
         for row, length, target in zip(audio.samples, audio.lengths, codes, strict=True):
             if int(length):
-                samples = row[:, : int(length)].to(self._device)  # [1, N]
+                # A copy, since where a row lies in memory may change the last bits of its sums.
+                samples = row[:, : int(length)].clone().to(self._device)  # [1, N]
                 size = torch.tensor([int(length)], device=self._device)
                 found, _ = self._network.encode(samples, size, self.levels)  # [1, T, Q]
                 target[: found.shape[1]] = found[0].cpu()
         return AcousticTokens(codes=codes, lengths=lengths)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, tokens: AcousticTokens) -> AudioBatch:
         """`[B, T, Q]` to `[B, 1, T x hop]`, each row by itself."""
         batch, frames, levels = tokens.codes.shape

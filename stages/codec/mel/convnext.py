@@ -39,8 +39,8 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`[B, T, D]` and mask `[B, T, 1]` to `[B, T, D]`."""
         y = self.norm(self.depthwise(x, mask))
-        x = x + self.scale * self.project(F.gelu(self.expand(y)))
-        return x
+        change: Tensor = self.scale * self.project(F.gelu(self.expand(y)))
+        return x + change
 
 
 class ConvNeXt(nn.Module):

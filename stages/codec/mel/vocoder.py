@@ -49,8 +49,8 @@ class Vocoder(nn.Module):
             frames = torch.full((B,), T, device=mel.device)
         mask = frame_mask(frames, T)
         log_magnitude, phase = self.backbone(normalise_mel(mel), mask).chunk(2, dim=-1)
-        magnitude = log_magnitude.clamp_max(MAX_LOG_MAGNITUDE).exp() * mask  # [B, T, F]
-        samples: Tensor = self.inverse(torch.polar(magnitude, phase))
+        magnitude = log_magnitude.clamp_max(MAX_LOG_MAGNITUDE).exp()  # [B, T, F]
+        samples: Tensor = self.inverse(torch.polar(magnitude, phase), mask)
         inside = mask.expand(B, T, self.config.hop).reshape(B, -1)  # [B, T x hop]
         return samples * inside
 
@@ -68,12 +68,12 @@ class InverseSTFT(nn.Module):
         self.fft, self.hop = fft, hop
         self.register_buffer("window", torch.hann_window(fft), persistent=False)
 
-    def forward(self, spectrum: Tensor) -> Tensor:
-        T = spectrum.shape[1]
+    def forward(self, spectrum: Tensor, mask: Tensor) -> Tensor:
+        """Invert `[B, T, F]`, of which the frames are real where `mask` `[B, T, 1]` is 1."""
         pieces = torch.fft.irfft(spectrum, self.fft, dim=-1) * self.window  # [B, T, fft]
-        weights = self.window.square().expand(1, T, self.fft)
-        added, envelope = self._overlap(pieces), self._overlap(weights)
-        return added / envelope.clamp_min(1e-3)
+        # A row's last frames overlap with nothing, however long its neighbours are.
+        weights = self.window.square() * mask  # [B, T, fft]
+        return self._overlap(pieces * mask) / self._overlap(weights).clamp_min(1e-3)
 
     def _overlap(self, pieces: Tensor) -> Tensor:
         """`[B, T, fft]` to `[B, T x hop]`."""

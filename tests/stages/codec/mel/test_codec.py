@@ -1,0 +1,74 @@
+"""Our codec behind the interface of all codecs, from model folders."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.codec.base import AcousticTokens, AudioBatch
+from stages.codec.mel.codec import MelRVQCodec
+from stages.codec.mel.config import VocoderConfig
+from stages.codec.mel.model import save_vocoder
+from stages.codec.mel.vocoder import Vocoder
+from stages.errors import DataMismatch
+
+
+@pytest.mark.parametrize("vocoder", [None, "griffin-lim"])
+def test_rows_of_a_ragged_batch_are_as_alone(tiny_codec: Path, vocoder: str | None) -> None:
+    codec = MelRVQCodec(tiny_codec, vocoder=vocoder)
+    lengths = torch.tensor([5_000, 1_281])
+    samples = 0.1 * torch.randn(2, 1, 5_000)
+    together = codec.encode(AudioBatch(samples=samples, lengths=lengths))
+    assert together.lengths.tolist() == [16, 5]
+    alone = codec.encode(AudioBatch(samples=samples[1:, :, :1_281], lengths=lengths[1:]))
+    assert torch.equal(together.codes[1, :5], alone.codes[0])
+    assert not together.codes[1, 5:].any()
+    sound = codec.decode(together)
+    assert sound.lengths.tolist() == [16 * 320, 5 * 320]
+    assert torch.equal(sound.samples[1, :, :1_600], codec.decode(alone).samples[0])
+
+
+def test_fewer_levels_are_the_first_ones_and_more_are_refused(tiny_codec: Path) -> None:
+    audio = AudioBatch(samples=0.1 * torch.randn(1, 1, 3_200), lengths=torch.tensor([3_200]))
+    three, two = MelRVQCodec(tiny_codec), MelRVQCodec(tiny_codec, bitrate=0.5)
+    assert (three.levels, two.levels) == (3, 2)
+    assert torch.equal(three.encode(audio).codes[..., :2], two.encode(audio).codes)
+    too_many = AcousticTokens(
+        codes=torch.zeros(1, 2, 4, dtype=torch.int64), lengths=torch.tensor([2])
+    )
+    with pytest.raises(DataMismatch, match="has 3 levels, and these tokens 4"):
+        three.decode(too_many)
+
+
+def test_tokens_outlive_their_vocoder(tiny_codec: Path) -> None:
+    own, plain = MelRVQCodec(tiny_codec), MelRVQCodec(tiny_codec, vocoder="griffin-lim")
+    named = MelRVQCodec(tiny_codec, vocoder=str(tiny_codec / "vocoder"))
+    assert own.fingerprint == plain.fingerprint
+    assert own.spec == plain.spec
+    assert own.decoder_fingerprint == named.decoder_fingerprint != plain.decoder_fingerprint
+
+
+def test_without_a_vocoder_inside_it_is_griffin_lim(tiny_codec: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny_codec, folder, ignore=shutil.ignore_patterns("vocoder"))
+    plain = MelRVQCodec(tiny_codec, vocoder="griffin-lim")
+    assert MelRVQCodec(folder).decoder_fingerprint == plain.decoder_fingerprint
+
+
+def test_a_vocoder_of_other_mel_frames_is_refused(tiny_codec: Path, tmp_path: Path) -> None:
+    config = VocoderConfig(width=8, hidden=8, blocks=1, mels=30, fft=640)
+    save_vocoder(tmp_path, config=config, weights=Vocoder(config).state_dict())
+    with pytest.raises(DataMismatch, match="is for other mel frames"):
+        MelRVQCodec(tiny_codec, vocoder=str(tmp_path))
+
+
+def test_weights_of_another_shape_are_refused(tiny_codec: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(tiny_codec, folder)
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"latent": 8', '"latent": 9'))
+    with pytest.raises(DataMismatch, match="are not those of its config"):
+        MelRVQCodec(folder)
