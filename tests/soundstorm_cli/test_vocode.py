@@ -15,8 +15,9 @@ import torch
 from soundstorm_cli.main import run
 from stages.codec.manifest import read_manifest
 from stages.codec.mel.autoencoder import MelCodec
-from stages.codec.mel.config import MelCodecConfig
-from stages.codec.mel.model import save_codec
+from stages.codec.mel.config import MelCodecConfig, VocoderConfig
+from stages.codec.mel.model import save_codec, save_vocoder
+from stages.codec.mel.vocoder import Vocoder
 from stages.shards.reader import open_rows
 
 
@@ -45,6 +46,8 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = MelCodec(config)
     network.loss(torch.randn(1, 16_000), torch.tensor([16_000]))
     save_codec(folder, config=config, weights=network.state_dict())
+    sound = VocoderConfig(width=16, hidden=16, blocks=1, mels=20, fft=640)
+    save_vocoder(folder / "vocoder", config=sound, weights=Vocoder(sound).state_dict())
     return folder
 
 
