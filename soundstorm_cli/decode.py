@@ -40,7 +40,7 @@ def decode(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...",
+            metavar="INPUT",
             help="Token shards with semantic tokens, or - for a stream (the default where one is "
             "piped in).",
         ),

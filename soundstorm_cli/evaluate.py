@@ -38,7 +38,7 @@ def evaluate(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...",
+            metavar="INPUT",
             help="The utterances: token shards, -, or audio (files, folders, a manifest). Their "
             "recordings are judged, and their acoustic tokens as `codec` (as `decoded` if decode "
             "made them).",

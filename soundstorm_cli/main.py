@@ -75,6 +75,9 @@ def run(arguments: list[str] | None = None) -> None:
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         code = PIPE_CLOSED
+    except SystemExit as ended:  # click's own answer to a closed pipe is 1
+        closed = isinstance(ended.__context__, BrokenPipeError)
+        code = PIPE_CLOSED if closed else ended.code
     except Exception as error:
         code = _usage_error(error)
     _leave(code if isinstance(code, int) else 0)

@@ -33,7 +33,7 @@ def tokenize_acoustic(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUTS]...",
+            metavar="INPUTS",
             help="Token shards with an audio column, - for a stream, or audio: files, folders, "
             "globs, manifests.",
         ),

@@ -47,7 +47,7 @@ def tokenize_semantic(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUTS]...",
+            metavar="INPUTS",
             help="Audio (files, folders, globs, TSV, CSV or JSONL manifests), or token shards with "
             "an audio column, or - for a stream.",
         ),

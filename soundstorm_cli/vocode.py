@@ -40,7 +40,7 @@ def vocode(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[INPUT]...", help="Token shards with acoustic tokens, or - for a stream."
+            metavar="INPUT", help="Token shards with acoustic tokens, or - for a stream."
         ),
     ] = None,
     output: Annotated[
