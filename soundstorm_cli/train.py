@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,9 +85,8 @@ def train(
     import torch
 
     from soundstorm_cli.common import pick_device, worker_count
-    from stages.errors import DataMismatch
     from stages.training.distributed import join_processes, local_device
-    from stages.training.loop import CHECKPOINTS_NAME, Trainer, describe
+    from stages.training.loop import Trainer, describe
     from stages.training.stopping import Limits, Stopper
     from stages.training.tasks import TaskInputs, build_task
 
@@ -95,26 +95,26 @@ def train(
     limits = Limits(
         max_steps=max_steps, max_minutes=max_minutes, checkpoint_minutes=checkpoint_minutes
     )
-    if not resume and any((run / CHECKPOINTS_NAME).glob("step-*")):
-        raise DataMismatch(f"{output} has a checkpoint: resume it, or use another -o")
-    with Stopper(limits) as stopper, join_processes(place) as processes:
+    _check_run_folder(run, resume)
+    with ExitStack() as stack:
+        stopper = stack.enter_context(Stopper(limits))
+        processes = stack.enter_context(join_processes(place))
         quiet = quiet or not processes.is_first
 
         def warn(text: str) -> None:
             say(f"train: {text}", quiet=not processes.is_first)
 
-        with open_inputs(inputs) as source:
-            task = build_task(
-                settings,
-                TaskInputs(
-                    train=source,
-                    valid=open_inputs(valid) if valid else None,
-                    run=run,
-                    device=torch.device(place),
-                    processes=processes,
-                    warn=warn,
-                ),
-            )
+        task = build_task(
+            settings,
+            TaskInputs(
+                train=stack.enter_context(open_inputs(inputs)),
+                valid=stack.enter_context(open_inputs(valid)) if valid else None,
+                run=run,
+                device=torch.device(place),
+                processes=processes,
+                warn=warn,
+            ),
+        )
         if init is not None:
             task.initialise(Path(init))
         reads_audio = settings.model != "soundstorm"
@@ -150,6 +150,21 @@ def train(
             )
     if result.interrupted:
         raise KeyboardInterrupt
+
+
+def _check_run_folder(run: Path, resume: bool) -> None:
+    """A folder is empty, or a run to resume; never overwrite a model that came from elsewhere."""
+    from stages.errors import DataMismatch
+    from stages.nn.model_file import CONFIG_NAME
+    from stages.training.loop import CHECKPOINTS_NAME
+
+    begun = any((run / CHECKPOINTS_NAME).glob("step-*"))
+    if begun and not resume:
+        raise DataMismatch(f"{run} has a checkpoint: leave out --no-resume, or use another -o")
+    if not begun and (run / CONFIG_NAME).exists():
+        raise DataMismatch(f"{run} holds a model and no run to resume: use another -o")
+    if run.exists() and not run.is_dir():
+        raise DataMismatch(f"{run} is a file: give -o a folder")
 
 
 def _settings(

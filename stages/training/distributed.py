@@ -8,7 +8,7 @@ then, and since the losses of several networks are not one `forward`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -37,6 +37,15 @@ class Processes:
         if self.world > 1:
             dist.all_reduce(values)
         return values
+
+    def union(self, names: Iterable[str]) -> list[str]:
+        """Names that any process has, sorted."""
+        mine = sorted(names)
+        if self.world == 1:
+            return mine
+        gathered: list[list[str] | None] = [None] * self.world
+        dist.all_gather_object(gathered, mine)
+        return sorted({name for theirs in gathered for name in theirs or ()})
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sum gradients over the processes; every parameter must have one."""

@@ -76,10 +76,18 @@ class Trainer(Generic[Batch]):
             workers: processes that make batches ahead.
             report: called with a step and its numbers whenever some are logged.
             warn: called with a sentence for the user.
+
+        Raises:
+            DataMismatch: if there are more processes than windows in a batch.
         """
         self.task, self.run_folder = task, run
         self.settings = task.settings
         self.processes = processes or Processes()
+        if self.processes.world > self.settings.batch_size:
+            raise DataMismatch(
+                f"a batch of {self.settings.batch_size} windows does not feed "
+                f"{self.processes.world} processes: raise batch_size or start fewer"
+            )
         self.workers, self.report, self.warn = workers, report, warn
         self.step = 0
         self.seconds = 0.0

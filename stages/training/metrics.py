@@ -39,15 +39,13 @@ class Meter:
         self._sums = dict(state)
 
     def means(self, processes: Processes, device: torch.device) -> dict[str, float]:
-        """Means over all the processes, then start again; names never seen are left out.
-
-        Every process must have added the same names.
-        """
-        names = sorted(self._sums)
+        """Means over all the processes, then start again; what was never seen is left out."""
+        names = processes.union(self._sums)
         if not names:
             return {}
-        table = torch.stack([self._sums[name].to(device) for name in names])  # [names, 2]
-        rows: list[list[float]] = processes.sum(table).tolist()
+        nothing = torch.zeros(2, dtype=torch.float64)
+        table = torch.stack([self._sums.get(name, nothing).to(device) for name in names])
+        rows: list[list[float]] = processes.sum(table).tolist()  # [names, 2]
         self._sums.clear()
         return {
             name: total / weight

@@ -194,6 +194,9 @@ class VocoderTask(SpeechTask):
         summary = means.summary()
         return {"loss": summary["mel"], **summary} if summary else {}
 
+    def statistics(self, player: str) -> Sequence[Tensor]:
+        return tuple(self._balancer.buffers()) if player == MODEL else ()
+
     def state(self) -> dict[str, Tensor]:
         return dict(self._balancer.state_dict())
 

@@ -1,0 +1,179 @@
+"""`soundstorm train` from the command line: runs, resumes, refusals, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+TINY = [
+    "--set", "network.layers=1", "--set", "network.heads=2", "--set", "network.width=16",
+    "--set", "network.feed_forward=16", "--set", "batch_size=4", "--set", "log_every=1",
+    "--set", "data.max_seconds=0.5", "--set", "data.min_seconds=0.1", "--device", "cpu",
+]  # fmt: skip
+
+Command = Callable[..., Any]
+
+
+def test_a_run_and_its_resume(command: Command, pipeline: SimpleNamespace, tmp_path: Path) -> None:
+    arguments = ["train", pipeline.full, "-o", tmp_path / "run", *TINY, "--valid", pipeline.full]
+    first = command(*arguments, "--max-steps", 2)
+    assert first.code == 0
+    assert first.out == ""
+    assert "train: soundstorm (mini), 0.4 M parameters, on cpu\n" in first.err
+    assert "step 2  validation loss" in first.err
+    second = command(*arguments, "--max-steps", 3, "--json", "--quiet")
+    assert (second.code, second.err) == (0, "")
+    result = json.loads(second.out)
+    assert (result["start_step"], result["step"]) == (2, 3)
+    assert "valid/loss" in result["metrics"]
+    document = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert document["kind"] == "soundstorm"
+    assert document["extra"]["steps"] == 3
+    assert set(document["tokens"]) == {"semantic", "acoustic"}
+    again = command(*arguments, "--max-steps", 3)
+    assert again.code == 0
+    assert "from step 3" in again.err
+
+
+def test_other_settings_are_refused_by_name(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path
+) -> None:
+    arguments = ["train", pipeline.full, "-o", tmp_path, *TINY, "--max-steps", 1]
+    assert command(*arguments).code == 0
+    refused = command(*arguments, "--seed", 3)
+    assert refused.code == 2
+    assert refused.err == (
+        f"soundstorm: {tmp_path} was started with seed = 0, not 3: use the same settings to "
+        "resume it, or another -o\n"
+    )
+    refused = command(*arguments, "--no-resume")
+    assert refused.code == 2
+    assert "has a checkpoint: leave out --no-resume" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--model", "storm"], "there is no model storm; there are soundstorm, codec"),
+        (["--preset", "huge"], "there is no preset huge of soundstorm; there are mini, base, 350m"),
+        (["--set", "optimiser.lr=1"], "--set: there is no setting optimiser.lr; there are"),
+        (["--set", "network.depth=1"], "the settings' network sets depth, which a SoundStorm does"),
+        (["--set", "network.layers=deep"], "sets layers to 'deep', which is no int"),
+        (["--config", "no.toml"], "no.toml cannot be read: No such file or directory"),
+        (["--codec", "x"], "soundstorm has no recipe: only the vocoder has"),
+        (["--init", "nothing"], "nothing is no model: it has no config.json"),
+        (["--device", "tpu"], "there is no device tpu here"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path, extra: list[str], sentence: str
+) -> None:
+    ended = command("train", pipeline.full, "-o", tmp_path / "run", *TINY, *extra)
+    assert ended.code == 2
+    assert sentence in ended.err
+    assert ended.err.startswith("soundstorm: ")
+    assert ended.err.count("\n") == 1
+
+
+def test_data_that_does_not_fit_is_refused(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path, corpus: Path
+) -> None:
+    ended = command("train", pipeline.semantic, "-o", tmp_path / "a", *TINY)
+    assert (ended.code, ended.err) == (
+        2,
+        f"soundstorm: {pipeline.semantic} has no acoustic tokens: run tokenize-acoustic on it "
+        "first\n",
+    )
+    ended = command("train", corpus / "manifest.tsv", "-o", tmp_path / "b", *TINY)
+    assert ended.code == 2
+    assert "has no semantic tokens: run tokenize-semantic on it first" in ended.err
+    ended = command("train", pipeline.full, "-o", pipeline.kmeans, *TINY)
+    assert ended.code == 2
+    assert "holds a model and no run to resume: use another -o" in ended.err
+
+
+def test_starting_from_another_run(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path
+) -> None:
+    first = command("train", pipeline.full, "-o", tmp_path / "a", *TINY, "--max-steps", 1)
+    assert first.code == 0
+    initialised = ["--init", tmp_path / "a", "--max-steps", 0]
+    second = command("train", pipeline.full, "-o", tmp_path / "b", *TINY, *initialised, "--seed", 9)
+    assert second.code == 0
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert len(weights[0]) == len(weights[1])
+    # The average of the first run after one step lags behind its weights; what was started from
+    # is the exported average, bit for bit.
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_save_and_end(
+    pipeline: SimpleNamespace, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "soundstorm_cli", "train", str(pipeline.full), "-o",
+         str(tmp_path), *TINY, "--workers", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step 3 "):
+                break
+        os.killpg(process.pid, number)  # as a terminal's Ctrl-C, or a scheduler, does it
+        rest = process.stderr.read()
+    assert process.returncode == code, rest
+    assert "Traceback" not in rest
+    assert (tmp_path / "config.json").exists()
+    (saved,) = (tmp_path / "checkpoint").iterdir()
+    assert json.loads((saved / "state.json").read_text())["step"] >= 3
+
+
+@pytest.mark.cluster
+def test_two_processes_train_as_one(pipeline: SimpleNamespace, tmp_path: Path) -> None:
+    """The example's script, on two CPU processes: the same losses as one process has."""
+    script = Path(__file__).parents[2] / "examples" / "torchrun" / "train.sh"
+    settings = [*TINY, "--set", "network.dropout=0.0", "--max-steps", "4"]
+    for name, launch, extra in (
+        ("one", [sys.executable, "-m", "soundstorm_cli", "train"], {}),
+        ("two", ["bash", str(script)], {"PROCESSES": "2"}),
+    ):
+        subprocess.run(
+            [*launch, str(pipeline.full), "-o", str(tmp_path / name), *settings],
+            check=True,
+            env={**environment(), **extra},
+            timeout=300,
+        )
+    runs = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert len(runs[0]) == 4
+    for one, two in zip(*runs, strict=True):
+        for values in (one, two):
+            del values["train/steps_per_second"]
+        assert two == pytest.approx(one, rel=1e-4)
+
+
+def environment() -> dict[str, str]:
+    """So that a child process finds this checkout and this interpreter's scripts."""
+    root = str(Path(__file__).parents[2])
+    scripts = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PYTHONPATH": root,
+        "PATH": scripts + os.pathsep + os.environ.get("PATH", ""),
+        "OMP_NUM_THREADS": "1",
+    }
