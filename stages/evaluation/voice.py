@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stages.errors import RowFailure
@@ -96,7 +98,8 @@ class VoiceSimilarity(Measure):
             voiced = trim_long_silences(loud)
             if len(voiced) < SHORTEST * SAMPLE_RATE:
                 voiced = loud  # noise, or a voice that its detector does not know as one
-            embedding = self._encoder.embed_utterance(voiced)
+            with _one_thread():
+                embedding = self._encoder.embed_utterance(voiced)
         if not np.isfinite(embedding).all():
             raise RowFailure("its voice cannot be embedded")
         return [round(float(value), 6) for value in embedding]
@@ -118,6 +121,21 @@ def other_speaker(utterance: Utterance, candidates: list[Utterance]) -> str | No
         return None
     digest = hashlib.sha256(utterance.id.encode("utf-8", "surrogateescape")).digest()
     return others[int.from_bytes(digest[:8], "big") % len(others)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Hold torch to one thread.
+
+    The encoder is a small LSTM: threads that wait for each other at each of its steps gain little
+    on an idle machine, and on a busy one make it a hundred times slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

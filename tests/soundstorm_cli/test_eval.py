@@ -1,0 +1,255 @@
+"""`soundstorm eval` from the command line: tables, files, reruns, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+
+from soundstorm_cli.main import run
+from stages.audio.reading import read_audio
+from stages.shards.provenance import Provenance, StageRecord
+from stages.shards.rows import AUDIO, ID, SEMANTIC, SPEAKER, TEXT, acoustic_field
+from stages.shards.spec import TokenSpec
+from stages.shards.writer import write_shard
+from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.model import to_model_file
+from stages.soundstorm.network import SoundStorm
+
+Eval = Callable[..., int]
+
+SEMANTICS = TokenSpec(
+    kind="semantic", name="toy", fingerprint="a" * 64, frame_rate=Fraction(25), codebook_size=5
+)
+ACOUSTICS = TokenSpec(
+    kind="acoustic", name="toy", fingerprint="b" * 64, frame_rate=Fraction(50), codebook_size=8,
+    levels=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def evaluate() -> Eval:
+    """`evaluate(*arguments)` gives the exit code of `soundstorm eval`."""
+
+    def call(*arguments: str | Path) -> int:
+        with pytest.raises(SystemExit) as end:
+            run(["eval", *map(str, arguments)])
+        return int(end.value.code or 0)
+
+    return call
+
+
+@pytest.fixture
+def manifest(corpus: Path) -> Path:
+    return corpus / "manifest.tsv"
+
+
+@pytest.fixture
+def quieter(corpus: Path, tmp_path: Path) -> Path:
+    """The corpus at half its loudness, as another tool might have made it."""
+    folder = tmp_path / "quieter"
+    for path in sorted(corpus.rglob("*/u*")):
+        target = folder / path.relative_to(corpus).with_suffix(".wav")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(target, 0.5 * read_audio(str(path), sample_rate=16_000).samples[0], 16_000)
+    return folder
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    """Three rows of two levels without audio."""
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"u{index}",
+            "semantic": random.integers(0, 5, 20).astype(np.uint16),
+            "acoustic": random.integers(0, 8, (40, 2)).astype(np.uint16),
+        }
+        for index in range(3)
+    ]
+    records = [
+        StageRecord(stage=f"tokenize-{spec.kind}", version="0", settings={}, tokens=spec)
+        for spec in (SEMANTICS, ACOUSTICS)
+    ]
+    path = tmp_path / "tokens.parquet"
+    schema = pa.schema([ID, AUDIO, SPEAKER, TEXT, SEMANTIC, acoustic_field(2)])
+    write_shard(path, [rows], schema, Provenance(tuple(records)))
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An untrained SoundStorm for `tokens`."""
+    torch.manual_seed(0)
+    config = SoundStormConfig(
+        levels=2, codebook_size=8, semantic_codebook_size=5, layers=1, heads=2, width=16,
+        feed_forward=32, dropout=0.0,
+    )  # fmt: skip
+    folder = tmp_path / "model"
+    weights = SoundStorm(config).state_dict()
+    to_model_file(folder, config=config, weights=weights, semantic=SEMANTICS, acoustic=ACOUSTICS)
+    return folder
+
+
+def test_systems_side_by_side(
+    evaluate: Eval,
+    manifest: Path,
+    quieter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = (
+        manifest, "--system", f"quieter={quieter}", "--measures", "reconstruction",
+        "-o", tmp_path / "eval",
+    )  # fmt: skip
+    assert evaluate(*arguments) == 0
+    table = capsys.readouterr().out
+    assert "| recordings | – | – |" in table
+    assert "| quieter |" in table
+    assert (tmp_path / "eval" / "table.md").read_text() == table
+    scores = json.loads((tmp_path / "eval" / "scores.json").read_text())
+    found = scores["systems"]["quieter"]
+    assert found["si_sdr"]["value"] > 60  # a gain is no distortion; 16 bits are
+    assert found["log_mel_distance"]["value"] == pytest.approx(np.log(2), abs=0.1)
+    assert found["si_sdr"]["low"] <= found["si_sdr"]["value"] <= found["si_sdr"]["high"]
+    rows = pq.read_table(tmp_path / "eval" / "scores.parquet").to_pylist()
+    assert len(rows) == 12
+    assert {row["speaker"] for row in rows} == {"s0", "s1"}
+
+    before = {path.name: path.read_bytes() for path in (tmp_path / "eval").iterdir()}
+    assert evaluate(*arguments) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "eval").iterdir()} == before
+
+
+def test_json_is_alone_on_standard_output(
+    evaluate: Eval, manifest: Path, quieter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(
+        manifest, "--system", f"quieter={quieter}", "--measures", "reconstruction", "--json"
+    ) == 0  # fmt: skip
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["utterances"] == 6
+    assert "| quieter |" in streams.err
+
+
+def test_missing_rows_are_told_and_left_out(
+    evaluate: Eval, manifest: Path, quieter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (quieter / "s0" / "u1.wav").unlink()
+    arguments = (manifest, "--system", f"q={quieter}", "--measures", "reconstruction", "--json")
+    assert evaluate(*arguments) == 0
+    streams = capsys.readouterr()
+    assert json.loads(streams.out)["missing"] == {"q": ["s0/u1"]}
+    assert "q lacks 1 utterances (s0/u1, ...)" in streams.err
+
+
+def test_a_bad_row_is_a_failure_and_its_neighbours_go_on(
+    evaluate: Eval,
+    manifest: Path,
+    quieter: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (quieter / "s1" / "u2.wav").write_bytes(b"no sound")
+    arguments = (
+        manifest, "--system", f"q={quieter}", "--measures", "reconstruction",
+        "-o", tmp_path / "eval",
+    )  # fmt: skip
+    assert evaluate(*arguments) == 1
+    assert "s1/u2: q: reconstruction:" in capsys.readouterr().err
+    lines = (tmp_path / "eval" / "failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["s1/u2"]
+    scores = json.loads((tmp_path / "eval" / "scores.json").read_text())
+    assert scores["systems"]["q"]["si_sdr"]["utterances"] == 5
+    assert evaluate(*arguments, "--keep-going") == 0
+
+
+def test_a_model_alone_is_asked_about_masked_tokens(
+    evaluate: Eval, tokens: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(tokens, "--model", model, "-o", tmp_path / "eval", "--draws", "4") == 0
+    table = capsys.readouterr().out
+    assert "| level 1 |" in table
+    assert "| level 2 |" in table
+    assert "| ratio 0.75-1.00 |" in table
+    scores = json.loads((tmp_path / "eval" / "scores.json").read_text())
+    assert "systems" not in scores
+    assert 1.5 < scores["masked_tokens"]["loss"]["all"]["value"] < 3.0
+    rows = pq.read_table(tmp_path / "eval" / "masked-tokens.parquet").to_pylist()
+    assert len(rows) == 3 * 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{manifest}", "--system", "mine"], "is not NAME=PATH"),
+        (["{manifest}", "--system", "codec=x"], "the name codec is taken"),
+        (["{manifest}", "--system", "a=x", "--system", "a=y"], "the name a is taken"),
+        (["{manifest}", "--system", "a={manifest}/nowhere"], "does not exist"),
+        (["{manifest}", "--measures", "mos"], "there is no measure mos"),
+        (["{manifest}", "--measures", "wer"], "--whisper"),
+        (["{manifest}", "--whisper", "./nowhere"], "is no Whisper model"),
+        (["{manifest}", "--codec", "mp3"], "mp3 is no codec"),
+        (["-", "--system", "a=-"], "standard input can be read once"),
+        (["{tokens}"], "made with the codec toy"),
+        (["{tokens}", "--model", "{manifest}"], "is no model"),
+        (["{manifest}", "--model", "{model}"], "has no column `semantic`"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    evaluate: Eval,
+    manifest: Path,
+    tokens: Path,
+    model: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    places = {"manifest": manifest, "tokens": tokens, "model": model}
+    assert evaluate(*(argument.format(**places) for argument in arguments)) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    (line,) = streams.err.splitlines()
+    assert line.startswith("soundstorm: ")
+    assert sentence in line
+
+
+def test_help_tells_of_every_measure(evaluate: Eval, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--help") == 0
+    text = capsys.readouterr().out
+    for word in ("wer", "dnsmos", "voice", "reconstruction", "--system", "--model", "--whisper"):
+        assert word in text
+
+
+@pytest.mark.integration
+def test_real_speech_is_heard_and_voices_are_told_apart(
+    evaluate: Eval, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Recordings of four speakers with all measures; needs the eval extra and `make whisper`."""
+    checkout = Path(__file__).resolve().parents[2]
+    whisper = Path(os.environ.get("SOUNDSTORM_WHISPER", checkout / "assets-cache/whisper-tiny"))
+    if not (whisper / "model.bin").is_file():
+        pytest.skip(f"no Whisper in {whisper}: run make whisper, or set SOUNDSTORM_WHISPER")
+    with (shared / "data" / "valid.tsv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["text"]]
+    first = {row["speaker"]: row for row in reversed(rows)}
+    lines = [f"{row['id']}\t{shared / 'data' / row['audio']}\t{row['speaker']}\t{row['text']}"
+             for row in list(first.values())[:4]]  # fmt: skip
+    manifest = tmp_path / "four.tsv"
+    manifest.write_text("\n".join(["id\taudio\tspeaker\ttext", *lines]) + "\n")
+    assert evaluate(manifest, "--whisper", whisper, "--prompt-seconds", "2", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["systems"]["recordings"]
+    assert found["wer"]["value"] < 0.2
+    assert found["cer"]["value"] < found["wer"]["value"]
+    assert found["dnsmos_overall"]["value"] > 2.5
+    assert found["similarity_margin"]["low"] > 0
