@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stages.audio.reading import read_audio, resample
 from stages.codec.base import Codec
 from stages.codec.registry import load_codec
-from stages.codec.vocoding import codec_for, decode_codes
-from stages.codec.workers import encode_waveform
+from stages.codec.single import decode_codes, encode_waveform
+from stages.codec.vocoding import codec_for
 from stages.errors import DataMismatch, RowFailure
 from stages.evaluation.measure import SAMPLE_RATE
 from stages.shards.provenance import hash_file
