@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stages.codec.file_names import collision_key, hashed_name, plain_name
-from stages.shards.writer import atomic_path
+from stages.shards.writer import atomic_path, locked_folder
 
 MANIFEST_NAME = "manifest.jsonl"
 
@@ -75,14 +71,14 @@ class Manifest:
         (self._folder / entry.file).unlink(missing_ok=True)
         line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
         # Opened anew each time: another job may have put a new manifest in its place.
-        with _locked(self._folder), (self._folder / MANIFEST_NAME).open("ab") as file:
+        with locked_folder(self._folder), (self._folder / MANIFEST_NAME).open("ab") as file:
             # What a kill left of a line must not run into this one.
             file.write(b"\n" * _is_cut(self._folder / MANIFEST_NAME) + line.encode())
         self._remember(entry)
 
     def save(self) -> None:
         """Put the manifest in order: sorted by id, one line an utterance whose file exists."""
-        with _locked(self._folder):
+        with locked_folder(self._folder):
             entries = {entry.id: entry for entry in read_manifest(self._folder)}
             there = [
                 entries[row_id]
@@ -123,14 +119,3 @@ def _is_cut(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(content_end - 1)
         return file.read(1) != b"\n"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder itself, so that no lock file is left behind."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -163,9 +163,7 @@ def vocode_to_stream(
 class _Run:
     """The rows of a run, and the counts that come of them."""
 
-    def __init__(
-        self, codec: Codec, source: RowSource, log: FailureLog, advance: Advance
-    ) -> None:
+    def __init__(self, codec: Codec, source: RowSource, log: FailureLog, advance: Advance) -> None:
         self.log = log
         self._codec, self._source, self._advance = codec, source, advance
         self._rows = self._skipped = 0
@@ -231,9 +229,7 @@ def _fingerprint(row: Row, codec: Codec, sound_format: SoundFormat) -> str:
     return hash_json([codec.decoder_fingerprint, sound_format, codes.shape, digest])
 
 
-def _write_sound(
-    path: Path, samples: Samples, sample_rate: int, sound_format: SoundFormat
-) -> None:
+def _write_sound(path: Path, samples: Samples, sample_rate: int, sound_format: SoundFormat) -> None:
     """Write `[C, N]` as 16-bit PCM; the temporary's name says nothing of the format."""
     import soundfile
 

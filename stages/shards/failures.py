@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from stages.shards.writer import atomic_path
+from stages.shards.writer import atomic_path, locked_folder
 
 FAILURES_NAME = "failures.jsonl"
 
@@ -46,7 +42,7 @@ class FailureLog:
         if path is None or not (self._lines or path.exists()):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with locked_folder(path.parent):
             kept = [line for line in read_failures(path) if line.get("part") != self._part]
             lines = sorted(kept + self._lines, key=lambda line: (line["part"], line["id"]))
             if not lines:
@@ -63,14 +59,3 @@ def read_failures(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text().splitlines() if line]
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder itself, so that no lock file is left behind."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

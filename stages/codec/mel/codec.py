@@ -110,9 +110,7 @@ class MelRVQCodec(Codec):
         return samples
 
 
-def _load_sound(
-    folder: Path, vocoder: str | None, geometry: MelGeometry
-) -> tuple[nn.Module, str]:
+def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tuple[nn.Module, str]:
     """What turns mel frames into samples, and its fingerprint."""
     if vocoder is None and (folder / OWN_VOCODER / CONFIG_NAME).exists():
         vocoder = str(folder / OWN_VOCODER)

@@ -26,9 +26,7 @@ def save_codec(
     extra: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a codec's folder from a `MelCodec.state_dict()` (or its average)."""
-    save_model_file(
-        folder, kind=CODEC_KIND, config=config.to_json(), weights=weights, extra=extra
-    )
+    save_model_file(folder, kind=CODEC_KIND, config=config.to_json(), weights=weights, extra=extra)
 
 
 def save_vocoder(
