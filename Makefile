@@ -5,7 +5,7 @@
 #     make test VENV=~/venvs/soundstorm
 
 VENV ?= .venv
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 WHISPER ?= assets-cache
 
 # Another checkout may have installed itself into a shared VENV: this one's code comes first.
@@ -22,8 +22,8 @@ help:
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -e '.[lyra,eval,dev]'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -e '.[lyra,eval,hf,dev]'
 	touch $@
 
 lint: $(STAMP)
