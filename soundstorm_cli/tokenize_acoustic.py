@@ -43,6 +43,7 @@ def tokenize_acoustic(
         str,
         typer.Option(
             "--codec",
+            envvar="SOUNDSTORM_CODEC",
             help="encodec_24khz, encodec_48khz (either with :FILE for a local checkpoint), "
             "lyra:FOLDER, or a folder that train --model codec wrote.",
         ),
