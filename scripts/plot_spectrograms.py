@@ -1,6 +1,6 @@
 """Draw the spectrograms of the same utterance from several systems, one above the other.
 
-    python scripts/plot_spectrograms.py OUT.png recording=a.opus codec=b.wav soundstorm=c.wav
+python scripts/plot_spectrograms.py OUT.png recording=a.opus codec=b.wav soundstorm=c.wav
 """
 
 from __future__ import annotations
