@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
 
@@ -37,6 +37,10 @@ class StreamWriter:
         self._schema = schema.with_metadata(provenance.to_metadata())
         self._sink = sink
         self._writer = pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), self._schema)
+        # Arrow keeps the header back until a batch comes. With it, the next stage can load its
+        # models while this one makes its first row.
+        self._writer.write_batch(batch_from_rows([], self._schema))
+        sink.flush()
         self._waiting: list[Row] = []
         self._flushed = time.monotonic()
         self.rows = 0
@@ -105,7 +109,8 @@ class StreamSource(RowSource):
                 self._check_trailer(metadata[TRAILER_KEY], count)
                 return
             count += batch.num_rows
-            yield rows_from_batch(batch)
+            if batch.num_rows:
+                yield rows_from_batch(batch)
 
     def _check_trailer(self, stated: bytes, count: int) -> None:
         if stated != str(count).encode():
@@ -120,8 +125,16 @@ class SpooledShard(ShardSet):
 
     def __init__(self, file: BinaryIO, *, where: str) -> None:
         with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as spool:
-            shutil.copyfileobj(file, spool)
-        self._spool = Path(spool.name)
+            self._spool = Path(spool.name)
+            try:
+                shutil.copyfileobj(file, spool)
+                spool.flush()
+            except OSError as error:
+                self.close()
+                raise StageFailure(
+                    f"{where} cannot be kept in {self._spool.parent} ({error.strerror}): free "
+                    "space there, or set TMPDIR"
+                ) from None
         try:
             super().__init__([self._spool])
         except DataMismatch as error:
@@ -138,14 +151,15 @@ class SpooledShard(ShardSet):
 class _Rejoined(io.RawIOBase):
     """A file with the bytes that were read ahead of it put back."""
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    def __init__(self, head: bytes, rest: io.BufferedIOBase) -> None:
         self._head, self._rest = head, rest
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        piece = self._head[: len(buffer)] or self._rest.read(len(buffer))
+        # `read1` gives what has come; `read` would wait for a bufferful, many rows of it.
+        piece = self._head[: len(buffer)] or self._rest.read1(len(buffer))
         self._head = self._head[len(piece) :]
         buffer[: len(piece)] = piece
         return len(piece)
@@ -160,10 +174,11 @@ def open_stdin() -> RowSource:
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise DataMismatch("there is nothing on standard input: give a path, or pipe a stage in")
-    return open_stream(sys.stdin.buffer, where="standard input")
+    stdin = cast("io.BufferedReader", sys.stdin.buffer)
+    return open_stream(stdin, where="standard input")
 
 
-def open_stream(file: IO[bytes], *, where: str) -> RowSource:
+def open_stream(file: io.BufferedIOBase, *, where: str) -> RowSource:
     """Rows from a binary file that need not seek (see `open_stdin`)."""
     head = file.read(4)
     joined = io.BufferedReader(_Rejoined(head, file), buffer_size=1 << 16)

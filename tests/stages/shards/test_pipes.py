@@ -1,6 +1,7 @@
 """Streams: a reader can always tell the end from a producer's death."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -43,6 +44,20 @@ def test_a_stream_brings_every_row(count):
     rows = read(make_stream(count))
     assert [row["id"] for row in rows] == [str(index) for index in range(count)]
     assert all(len(row["semantic"]) == int(row["id"]) for row in rows)
+
+
+def test_rows_arrive_as_they_are_written():
+    import pyarrow as pa
+
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as there, os.fdopen(writing, "wb") as here:
+        writer = StreamWriter(here, pa.schema([ID]), Provenance())
+        # Neither the header nor a row waits for more to come, or this would never end.
+        rows = open_stream(there, where="the pipe").rows()
+        for name in ("a", "b"):
+            writer.write({"id": name})
+            writer._flush()
+            assert next(rows) == {"id": name}
 
 
 def test_every_cut_is_noticed():
