@@ -66,7 +66,8 @@ class DataSettings:
 
     speaker_power: float = 1.0
     """A speaker with n utterances is drawn with weight n to this power: 1 draws every utterance
-    alike, 0 every speaker alike. Utterances without a speaker count as of an average one."""
+    alike, 0 every speaker alike. Utterances without a speaker are drawn as often as if there were
+    no balance: each weighs the mean of those with one."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.min_seconds <= self.max_seconds, "data.min_seconds", "0 to max_seconds")

@@ -93,12 +93,16 @@ class WindowSampler:
 
 
 def speaker_weights(speakers: Sequence[str | None], power: float) -> NDArray[np.float64]:
-    """Weight of each utterance such that a speaker's n utterances together weigh `n ** power`."""
+    """Weight of each utterance such that a speaker's n utterances together weigh `n ** power`.
+
+    An utterance without a speaker weighs the mean of those with one, so that balancing moves
+    windows between the speakers that are known and never from or to the rest.
+    """
     counts = Counter(speaker for speaker in speakers if speaker is not None)
-    average = sum(counts.values()) / len(counts) if counts else 1.0
-    return np.array(
-        [(average if s is None else counts[s]) ** (power - 1.0) for s in speakers], np.float64
-    )
+    each = {speaker: count ** (power - 1.0) for speaker, count in counts.items()}
+    labelled = sum(counts.values())
+    mean = sum(count * each[s] for s, count in counts.items()) / labelled if labelled else 1.0
+    return np.array([mean if s is None else each[s] for s in speakers], np.float64)
 
 
 def share(windows: Sequence[Window], *, rank: int, world: int, budget: int) -> list[list[Window]]:
