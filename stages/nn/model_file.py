@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +59,7 @@ def save_model_file(
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     temporary = folder / (WEIGHTS_NAME + ".tmp")
     save_file(tensors, str(temporary))
-    os.replace(temporary, folder / WEIGHTS_NAME)
+    temporary.replace(folder / WEIGHTS_NAME)
     document = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
@@ -70,7 +69,7 @@ def save_model_file(
     }
     temporary = folder / (CONFIG_NAME + ".tmp")
     temporary.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, folder / CONFIG_NAME)
+    temporary.replace(folder / CONFIG_NAME)
 
 
 def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:

@@ -46,9 +46,7 @@ def test_an_utterance_does_not_feel_the_one_before_it(
     assert tokens.lengths.tolist() == [35, 25]
     np.testing.assert_array_equal(tokens.codes[1, :25], encode_samples(lyra, second[None]))
     sound = lyra.decode(tokens)
-    alone = lyra.decode(
-        AcousticTokens(codes=tokens.codes[1:, :25], lengths=torch.tensor([25]))
-    )
+    alone = lyra.decode(AcousticTokens(codes=tokens.codes[1:, :25], lengths=torch.tensor([25])))
     assert torch.equal(sound.samples[1, :, : 25 * 320], alone.samples[0])
     assert not sound.samples[1, :, 25 * 320 :].any()
 

@@ -90,9 +90,10 @@ def test_provenance_says_what_the_tokens_are(stage: AcousticTokenizer, tiny_code
     assert stage.tokens == codec.spec
     assert stage.record().models == codec.models
     fewer = AcousticTokenizer(load_codec(str(tiny_codec), levels=2), workers=0)
-    assert fewer.record(input_fingerprint="x").fingerprint != stage.record(
-        input_fingerprint="x"
-    ).fingerprint
+    assert (
+        fewer.record(input_fingerprint="x").fingerprint
+        != stage.record(input_fingerprint="x").fingerprint
+    )
 
 
 def test_reconstruction_is_as_long_as_its_source(

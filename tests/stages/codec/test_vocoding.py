@@ -80,9 +80,7 @@ def test_flac(codec: Codec, tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "a.flac").format == "FLAC"
 
 
-def test_ids_that_differ_in_case_alone_get_files_of_their_own(
-    codec: Codec, tmp_path: Path
-) -> None:
+def test_ids_that_differ_in_case_alone_get_files_of_their_own(codec: Codec, tmp_path: Path) -> None:
     run(codec, tmp_path, [row("Ab", seed=1), row("aB", seed=2), row("AB", seed=3)])
     names = [entry.file for entry in read_manifest(tmp_path)]
     assert len({name.casefold() for name in names}) == 3
@@ -170,9 +168,7 @@ def test_a_run_killed_at_a_row_leaves_no_half_file_and_the_next_makes_it(
     with monkeypatch.context() as patch:
         # A killed process runs no `finally`.
         patch.setattr(Manifest, "save", lambda self: None)
-        patch.setattr(
-            Manifest, "add", killed if step == "written" else killed_after
-        )
+        patch.setattr(Manifest, "add", killed if step == "written" else killed_after)
         with pytest.raises(Killed):
             run(codec, folder, rows)
     assert run(codec, folder, rows).rows == 1

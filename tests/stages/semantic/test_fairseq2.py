@@ -80,9 +80,7 @@ def reference(model: Any, inputs: torch.Tensor, layer: int) -> torch.Tensor:
     return outputs[layer - 1]
 
 
-@pytest.mark.parametrize(
-    ("arch", "changes"), [("base", CONVOLUTIONAL), ("large_lv60k", PRE_NORM)]
-)
+@pytest.mark.parametrize(("arch", "changes"), [("base", CONVOLUTIONAL), ("large_lv60k", PRE_NORM)])
 def test_wav2vec2_equals_the_library_at_every_layer(
     tmp_path: Path, speech: torch.Tensor, arch: str, changes: dict[str, Any]
 ) -> None:

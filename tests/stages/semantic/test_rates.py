@@ -26,9 +26,7 @@ def test_50_to_75_gives_one_then_two() -> None:
 
 def test_equal_rates_change_nothing() -> None:
     tokens = np.arange(9)[::-1]
-    np.testing.assert_array_equal(
-        align_semantic(tokens, Fraction(50), 9, Fraction(50)), tokens
-    )
+    np.testing.assert_array_equal(align_semantic(tokens, Fraction(50), 9, Fraction(50)), tokens)
 
 
 def test_faster_semantic_frames_are_picked() -> None:
@@ -58,9 +56,7 @@ def test_odd_rates_do_not_overflow_in_an_hour() -> None:
 
 
 @given(st.sampled_from([(25, 50), (50, 75), (25, 75), (50, 50)]), st.integers(8000, 400_000))
-def test_what_encoders_and_codecs_round_is_tolerated(
-    rates: tuple[int, int], samples: int
-) -> None:
+def test_what_encoders_and_codecs_round_is_tolerated(rates: tuple[int, int], samples: int) -> None:
     """16 kHz: an encoder that drops its last 25 ms window, a codec that pads its last frame."""
     semantic, acoustic = map(Fraction, rates)
     tokens = np.arange(1 + int((samples - 400) * semantic / 16_000))

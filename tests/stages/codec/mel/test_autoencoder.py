@@ -29,9 +29,7 @@ def network(tiny_config: MelCodecConfig, make_speech: Callable[..., Any]) -> Mel
     return network.eval()
 
 
-def test_a_row_does_not_feel_its_batch(
-    network: MelCodec, make_speech: Callable[..., Any]
-) -> None:
+def test_a_row_does_not_feel_its_batch(network: MelCodec, make_speech: Callable[..., Any]) -> None:
     samples, lengths = ragged(make_speech)
     codes, frames = network.encode(samples, lengths)
     assert frames.tolist() == [29, 50, 13]
@@ -52,9 +50,7 @@ def test_padding_is_not_in_the_loss(network: MelCodec, make_speech: Callable[...
     assert metrics["frames"] == same_metrics["frames"] == 29 + 50 + 13
 
 
-def test_through_is_encode_then_decode(
-    network: MelCodec, make_speech: Callable[..., Any]
-) -> None:
+def test_through_is_encode_then_decode(network: MelCodec, make_speech: Callable[..., Any]) -> None:
     samples, lengths = ragged(make_speech)
     mel, frames = network.through(samples, lengths, 2)
     codes, _ = network.encode(samples, lengths, 2)
