@@ -20,7 +20,7 @@ from stages.errors import DataMismatch, RowFailure, StageFailure
 from stages.shards.failures import FAILURES_NAME, FailureLog
 from stages.shards.partition import Shard
 from stages.shards.provenance import hash_json
-from stages.shards.rows import Row, row_problem
+from stages.shards.rows import REPEATED_ID, Row, row_problem
 from stages.shards.source import RowSource
 from stages.shards.writer import atomic_path
 
@@ -107,7 +107,7 @@ def vocode_to_folder(
     try:
         for row in run.well(_batches(source, shard)):
             if row["id"] in seen:
-                run.fail(row, "an earlier row has the same id")
+                run.fail(row, REPEATED_ID)
                 continue
             seen.add(row["id"])
             fingerprint = _fingerprint(row, codec, sound_format)

@@ -41,7 +41,6 @@ class FailureLog:
         path = self._path
         if path is None or not (self._lines or path.exists()):
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         with locked_folder(path.parent):
             kept = [line for line in read_failures(path) if line.get("part") != self._part]
             lines = sorted(kept + self._lines, key=lambda line: (line["part"], line["id"]))
@@ -58,4 +57,5 @@ def read_failures(path: Path) -> list[dict[str, str]]:
     """The lines of a `failures.jsonl`; none where there is no file."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+    # Not `splitlines`: an id may hold what Python, but not JSON, holds to end a line.
+    return [json.loads(line) for line in path.read_text().split("\n") if line]

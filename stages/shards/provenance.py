@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,12 @@ class Provenance:
             if record.tokens is not None and record.tokens.kind == kind:
                 return record.tokens
         return None
+
+    def of_set(self) -> Provenance:
+        """What this shard's provenance says of its whole set, without what is its own."""
+        return Provenance(
+            tuple(replace(record, fingerprint="", failed=0) for record in self.stages)
+        )
 
     @property
     def failed(self) -> int:

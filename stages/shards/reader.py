@@ -39,18 +39,22 @@ class ShardSet(RowSource):
     def __init__(self, sources: Sequence[Path]) -> None:
         self.where = " ".join(str(source) for source in sources)
         self._sources = sources
-        self._files = [file for source in sources for file in _files_of(source)]
+        self.files = [file for source in sources for file in _files_of(source)]
         self._missing = [part for source in sources for part in _missing_parts(source)]
-        first, *others = self._files
+        first, *others = self.files
         handle = open_parquet(first)
         self.schema = handle.schema_arrow.remove_metadata()
-        self.provenance = Provenance.from_metadata(handle.schema_arrow.metadata, where=str(first))
+        provenance = Provenance.from_metadata(handle.schema_arrow.metadata, where=str(first))
         check_schema(self.schema, where=str(first))
         self.num_rows = handle.metadata.num_rows
         self._rows_of = {first: handle.metadata.num_rows}
-        self.failed_rows = self.provenance.failed
+        self._provenance_of = {first: provenance}
+        # Not the first shard's own: which one is first depends on what other jobs have made yet.
+        self.provenance = provenance.of_set() if others else provenance
+        self.failed_rows = provenance.failed
         for path in others:
             self._join(path, first)
+        self._unique = False
 
     def _join(self, path: Path, first: Path) -> None:
         handle = open_parquet(path)
@@ -64,13 +68,22 @@ class ShardSet(RowSource):
                 f"{path} and {first} do not have the same columns ({', '.join(sorted(missing))}): "
                 "they are not of one set"
             )
+        for field in self.schema:
+            kind = schema.field(field.name).type
+            if kind != field.type:
+                raise DataMismatch(
+                    f"the column `{field.name}` is {kind} in {path} and {field.type} in {first}: "
+                    "they are not of one set"
+                )
         self._rows_of[path] = handle.metadata.num_rows
+        self._provenance_of[path] = provenance
         self.failed_rows += provenance.failed
         self.num_rows = (self.num_rows or 0) + handle.metadata.num_rows
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
         self._require_parts(WHOLE)
-        for path in self._files:
+        self._require_unique_ids()
+        for path in self.files:
             yield from read_parquet(path, columns=columns)
 
     def _require_parts(self, shard: Shard) -> None:
@@ -82,6 +95,23 @@ class ShardSet(RowSource):
                     "stage to the end"
                 )
 
+    def _require_unique_ids(self) -> None:
+        """Refuse a set in which two rows have one id, before any work is done on it."""
+        if self._unique:
+            return
+        places: dict[str, Path] = {}
+        for path in self.files:
+            for batch in read_parquet(path, columns=["id"]):
+                for row in batch:
+                    name = row["id"]
+                    if name and name in places:
+                        raise DataMismatch(
+                            f"two rows have the id {name}, in {places[name]} and in {path}: an id "
+                            "must be unique in a set"
+                        )
+                    places[name] = path
+        self._unique = True
+
     def work_units(self, shard: Shard, rows_per_shard: int) -> list[WorkUnit]:
         """One output shard for each input shard, under the same name where that says its part.
 
@@ -90,18 +120,20 @@ class ShardSet(RowSource):
         """
         del rows_per_shard
         self._require_parts(shard)
-        parts = [parse_part_name(path.name) for path in self._files]
+        self._require_unique_ids()
+        parts = [parse_part_name(path.name) for path in self.files]
         named = None not in parts and len(set(parts)) == len(parts)
-        count = len(self._files)
+        count = len(self.files)
         numbers = [part[0] if named and part else index for index, part in enumerate(parts)]
         return [
             WorkUnit(
                 name=path.name if named else part_name(index, count),
                 num_rows=self._rows_of[path],
+                provenance=self._provenance_of[path],
                 fingerprint=lambda path=path: hash_file(path),  # type: ignore[misc]
                 batches=lambda path=path: read_parquet(path),  # type: ignore[misc]
             )
-            for index, path in zip(numbers, self._files, strict=True)
+            for index, path in zip(numbers, self.files, strict=True)
             if index % shard.count == shard.index
         ]
 

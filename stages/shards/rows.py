@@ -125,6 +125,9 @@ def _column_from_python(values: list[Any], field: pa.Field) -> pa.Array:
     return array.cast(kind)
 
 
+REPEATED_ID = "an earlier row has the same id"
+
+
 def row_problem(row: Row, provenance: Provenance) -> str | None:
     """Why a row cannot be used, or None: a code past its codebook is never passed on."""
     if not row.get("id"):

@@ -13,9 +13,9 @@ from stages.errors import DataMismatch, RowFailure
 from stages.shards.failures import FAILURES_NAME, FailureLog
 from stages.shards.partition import WHOLE, Shard, parse_part_name, part_name
 from stages.shards.pipes import StreamWriter, binary_stdout
-from stages.shards.provenance import Provenance, hash_json
+from stages.shards.provenance import hash_json
 from stages.shards.row_stage import RowStage
-from stages.shards.rows import Row, extend_schema, row_problem
+from stages.shards.rows import REPEATED_ID, Row, extend_schema, row_problem
 from stages.shards.source import RowSource, WorkUnit
 from stages.shards.writer import write_shard, written_provenance
 
@@ -88,6 +88,7 @@ def run_row_stage(
         folder, failures = target, target / FAILURES_NAME
         units = [_merged(part_name(0, 1), None, source)] if units is None else units
         _refuse_other_sets(folder, units)
+    _refuse_own_input(folder, units, source)
     return run.to_folder(folder, units, failures, force=force, output=output)
 
 
@@ -97,6 +98,7 @@ def _merged(name: str, units: Sequence[WorkUnit] | None, source: RowSource) -> W
         return WorkUnit(
             name=name,
             num_rows=0,
+            provenance=source.provenance,
             fingerprint=lambda: "",  # a stream's content is known only when it is over
             batches=source.batches,
         )
@@ -104,6 +106,7 @@ def _merged(name: str, units: Sequence[WorkUnit] | None, source: RowSource) -> W
     return WorkUnit(
         name=name,
         num_rows=sum(unit.num_rows for unit in parts),
+        provenance=source.provenance,
         fingerprint=lambda: hash_json([unit.fingerprint() for unit in parts]),
         batches=lambda: (batch for unit in parts for batch in unit.batches()),
     )
@@ -121,6 +124,14 @@ def _refuse_other_sets(folder: Path, units: Sequence[WorkUnit]) -> None:
         )
 
 
+def _refuse_own_input(folder: Path, units: Sequence[WorkUnit], source: RowSource) -> None:
+    """Shards are never written over those they are made of: a rerun could not begin again."""
+    inputs = {path.resolve() for path in source.files}
+    for unit in units:
+        if (folder / unit.name).resolve() in inputs:
+            raise DataMismatch(f"{folder / unit.name} is an input, too: choose another -o")
+
+
 class _Run:
     """One stage over one source, and the counts that come of it."""
 
@@ -129,6 +140,7 @@ class _Run:
     ) -> None:
         self._stage, self._source, self._schema, self._advance = stage, source, schema, advance
         self._rows = 0
+        self._seen: set[str] = set()
         self._failures: list[dict[str, str]] = []
 
     def to_stream(self, units: Sequence[WorkUnit] | None) -> RunResult:
@@ -174,17 +186,16 @@ class _Run:
         for batch in unit.batches():
             results = sorted(self._results(batch, log), key=lambda result: result[0])
             batches.append([row for _, row in results])
-        provenance: Provenance = self._source.provenance.then(
-            self._stage.record(input_fingerprint=fingerprint, failed=log.count)
-        )
-        write_shard(path, batches, self._schema, provenance)
+        record = self._stage.record(input_fingerprint=fingerprint, failed=log.count)
+        # First the failures: a shard that is there is never done again, so neither are they.
         log.save()
+        write_shard(path, batches, self._schema, unit.provenance.then(record))
         self._failures += log.lines
         return log.count
 
     def _results(self, batch: list[Row], log: FailureLog) -> Iterator[tuple[int, Row]]:
         """The rows of a batch that are well, with their new columns, as they are done."""
-        problems = [row_problem(row, self._source.provenance) for row in batch]
+        problems = [self._problem(row) for row in batch]
         well = [index for index, problem in enumerate(problems) if problem is None]
         for row, problem in zip(batch, problems, strict=True):
             if problem is not None:
@@ -197,6 +208,14 @@ class _Run:
             self._rows += 1
             self._advance(1)
             yield well[position], row | outcome
+
+    def _problem(self, row: Row) -> str | None:
+        """Why a row cannot be used, or None; only a stream can bring an id for a second time."""
+        problem = row_problem(row, self._source.provenance)
+        if problem is None and row["id"] in self._seen:
+            problem = REPEATED_ID
+        self._seen.add(row["id"])
+        return problem
 
     def _fail(self, row: Row, reason: str, log: FailureLog) -> None:
         log.add(str(row.get("id")), reason)

@@ -27,6 +27,9 @@ class WorkUnit:
 
     num_rows: int
 
+    provenance: Provenance
+    """Of these rows alone: other shards of the set may have failures or inputs of their own."""
+
     fingerprint: Callable[[], str]
     """SHA-256 hex of the input; deferred, since it reads files."""
 
@@ -42,9 +45,13 @@ class RowSource(ABC):
     schema: pa.Schema
 
     provenance: Provenance
+    """Of the set: what is the same in all its shards."""
 
     num_rows: int | None
     """Rows in all, or None where only the end will tell (a stream)."""
+
+    files: Sequence[Path] = ()
+    """The shards it reads."""
 
     failed_rows: int = 0
     """Rows that failed in the last stage and are not here, as the shards say."""
@@ -132,7 +139,13 @@ class UtteranceList(RowSource):
         def fingerprint() -> str:
             return hash_json([[row, _audio_signature(row.get("audio"))] for row in rows])
 
-        return WorkUnit(name=name, num_rows=len(rows), fingerprint=fingerprint, batches=batches)
+        return WorkUnit(
+            name=name,
+            num_rows=len(rows),
+            provenance=Provenance(),
+            fingerprint=fingerprint,
+            batches=batches,
+        )
 
 
 def _audio_signature(path: str | None, edge: int = 1 << 16) -> str | None:

@@ -41,8 +41,16 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder against other jobs; the folder itself, so that no lock file is left behind."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Hold a folder against other jobs; the folder itself, so that no lock file is left behind.
+
+    Raises:
+        StageFailure: if there is no such folder and it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StageFailure(f"{folder} cannot be written ({error.strerror or error})") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,9 @@
 """Running a stage: resuming, splitting, failures, and the same bytes whatever happened."""
 
+import pyarrow as pa
 import pytest
 
-from stages.errors import DataMismatch
+from stages.errors import DataMismatch, StageFailure
 from stages.shards.failures import read_failures
 from stages.shards.partition import Shard, parse_shard
 from stages.shards.reader import open_rows
@@ -124,6 +125,79 @@ def test_a_mended_row_leaves_the_failures(tmp_path, utterances, toy_semantic):
     run_row_stage(toy_semantic, utterances("a", "bad"), output=str(tmp_path))
     run_row_stage(toy_semantic, utterances("a", "good"), output=str(tmp_path))
     assert not (tmp_path / "failures.jsonl").exists()
+
+
+def test_an_id_may_hold_any_character(tmp_path, utterances, toy_semantic):
+    odd = "bad\u2028\x85"
+    for _ in range(2):
+        run_row_stage(toy_semantic, utterances("a", odd), output=str(tmp_path), force=True)
+    assert [line["id"] for line in read_failures(tmp_path / "failures.jsonl")] == [odd]
+
+
+def test_a_shard_is_not_there_before_its_failures(tmp_path, utterances, toy_semantic, monkeypatch):
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.shards.runner.write_shard", die)
+    with pytest.raises(KeyboardInterrupt):
+        run_row_stage(toy_semantic, utterances("a", "bad"), output=str(tmp_path))
+    assert [line["id"] for line in read_failures(tmp_path / "failures.jsonl")] == ["bad"]
+
+
+def test_an_output_that_is_no_folder_is_a_sentence(tmp_path, utterances, toy_semantic):
+    (tmp_path / "file").touch()
+    with pytest.raises(StageFailure, match="cannot be written"):
+        run_row_stage(toy_semantic, utterances("bad"), output=str(tmp_path / "file"))
+
+
+def test_a_shard_carries_its_own_past_whatever_else_is_there(
+    tmp_path, utterances, toy_semantic, toy_acoustic
+):
+    middle, last = tmp_path / "a", "part-00001-of-00002.parquet"
+    run_row_stage(toy_semantic, utterances("a", "bad", "c", "d"), output=str(middle),
+                  rows_per_shard=2)  # fmt: skip
+    with open_rows(middle) as source:
+        run_row_stage(toy_acoustic, source, output=str(tmp_path / "b"))
+    (middle / "part-00000-of-00002.parquet").unlink()  # another job's, and not made yet
+    with open_rows(middle) as source:
+        run_row_stage(toy_acoustic, source, output=str(tmp_path / "c"), shard=Shard(1, 2))
+    assert (tmp_path / "b" / last).read_bytes() == (tmp_path / "c" / last).read_bytes()
+    first, _ = open_rows(tmp_path / "b" / last).provenance.stages
+    assert first.failed == 0
+    assert first == open_rows(middle / last).provenance.stages[0]
+
+
+def test_a_set_is_never_written_over(tmp_path, utterances, toy_semantic, toy_acoustic):
+    run_row_stage(toy_semantic, utterances("a"), output=str(tmp_path))
+    with open_rows(tmp_path) as source, pytest.raises(DataMismatch, match="is an input, too"):
+        run_row_stage(toy_acoustic, source, output=str(tmp_path))
+
+
+def test_two_rows_of_one_id_are_refused(tmp_path, utterances, toy_semantic, toy_acoustic):
+    for name in ("a", "b"):
+        run_row_stage(toy_semantic, utterances(name, "c"), output=str(tmp_path / name))
+    with (
+        open_rows([tmp_path / "a", tmp_path / "b"]) as source,
+        pytest.raises(DataMismatch, match="two rows have the id c"),
+    ):
+        run_row_stage(toy_acoustic, source, output=str(tmp_path / "out"))
+
+
+def test_an_id_that_a_stream_brings_twice_fails_the_second_time(tmp_path, utterances, toy_semantic):
+    source = utterances("a", "b", "a")
+    source.work_units = lambda shard, rows_per_shard: None  # as of a stream
+    result = run_row_stage(toy_semantic, source, output=str(tmp_path))
+    assert (result.rows, result.failed) == (2, 1)
+    assert result.failures[0]["reason"] == "an earlier row has the same id"
+
+
+def test_columns_of_two_types_are_refused(tmp_path, utterances, toy_semantic):
+    for name, kind in (("a", pa.int64()), ("b", pa.string())):
+        source = utterances(name)
+        source.schema = source.schema.append(pa.field("age", kind))
+        run_row_stage(toy_semantic, source, output=str(tmp_path / f"{name}.parquet"))
+    with pytest.raises(DataMismatch, match="column `age` is string"):
+        open_rows(tmp_path)
 
 
 def test_one_file_takes_all_parts(tmp_path, utterances, toy_semantic, toy_acoustic):
