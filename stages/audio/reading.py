@@ -87,6 +87,8 @@ def _decode(path: str) -> tuple[NDArray[np.float32], int]:
             raise RowFailure(f"{path} is empty: it has zero bytes")
         with soundfile.SoundFile(path) as file:
             promised = file.frames
+            if promised == _UNKNOWN_FRAMES:
+                raise RowFailure(f"{path} does not say how long it is: encode it to a file again")
             samples = file.read(dtype="float32", always_2d=True)
             rate = file.samplerate
         truncated = len(samples) < promised or _ends_early(path)
@@ -94,6 +96,10 @@ def _decode(path: str) -> tuple[NDArray[np.float32], int]:
         raise RowFailure(f"{path} does not exist") from None
     except OSError as error:
         raise RowFailure(f"{path} cannot be opened: {error.strerror or error}") from None
+    except MemoryError:
+        raise RowFailure(
+            f"{path} says that it is longer than memory: cut it or encode it again"
+        ) from None
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         reason = getattr(error, "error_string", str(error)).strip().rstrip(".")
         raise RowFailure(f"{path} cannot be decoded as audio: {reason}") from None
@@ -101,6 +107,9 @@ def _decode(path: str) -> tuple[NDArray[np.float32], int]:
         raise RowFailure(f"{path} is truncated: it ends before its header says it does")
     return samples, rate
 
+
+_UNKNOWN_FRAMES = (1 << 63) - 1
+"""What libsndfile says of a FLAC file that was written to a pipe."""
 
 _MAX_OGG_PAGE = 27 + 255 + 255 * 255
 _UNKNOWN_WAV_LENGTH = 0x7FFFF000

@@ -201,6 +201,15 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100
 
 
+def _require_unicode(item: _Found) -> None:
+    """Refuse a file name of other bytes than UTF-8, which no column of strings can hold."""
+    try:
+        (item.audio or "").encode()
+    except UnicodeEncodeError:
+        shown = item.where.encode(errors="backslashreplace").decode()
+        raise DataMismatch(f"the file name {shown} is not UTF-8: rename it") from None
+
+
 def _settle_ids(found: Sequence[_Found]) -> list[dict[str, Any]]:
     """Give each utterance its shortest name that no other has; refuse what stays ambiguous."""
     # A file that two inputs both reach is one utterance, unless a manifest gives it two ids.
@@ -226,6 +235,7 @@ def _settle_ids(found: Sequence[_Found]) -> list[dict[str, Any]]:
                 "give a folder above both, or a manifest with ids"
             )
         places[name] = unique[index].where
+        _require_unicode(unique[index])
     rows = [
         {"id": chosen[index], "audio": item.audio, "speaker": item.speaker, "text": item.text}
         for index, item in enumerate(unique)

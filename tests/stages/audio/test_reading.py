@@ -55,6 +55,20 @@ def test_resampling_keeps_a_tone_and_gives_the_stated_length(rate: int, target: 
     np.testing.assert_allclose(out[middle, 0], expected[middle], atol=2e-3)
 
 
+@pytest.mark.parametrize(("count", "reason"), [(0, "how long it is"), (0xFF, "longer than memory")])
+def test_a_flac_of_unknown_or_absurd_length_is_a_sentence(
+    tmp_path: Path, count: int, reason: str
+) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros(800), 16_000)
+    data = bytearray(path.read_bytes())
+    data[21] = data[21] & 0xF0 | count & 0x0F  # the 36 bits of STREAMINFO that count samples
+    data[22:26] = bytes([count]) * 4
+    path.write_bytes(data)
+    with pytest.raises(RowFailure, match=reason):
+        read_audio(str(path), sample_rate=None)
+
+
 def test_content_decides_not_the_suffix(tmp_path: Path, speech_wav: Path) -> None:
     renamed = tmp_path / "speech.mp3"
     renamed.write_bytes(speech_wav.read_bytes())

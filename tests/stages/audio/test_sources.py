@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,12 @@ def test_malformed_inputs_are_one_sentence(
         find_utterances([str(tmp_path / name)])
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_of_other_bytes_than_utf8_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.wav")).touch()
+    with pytest.raises(DataMismatch, match=r"caf.*is not UTF-8: rename it"):
+        find_utterances([str(tmp_path)])
 
 
 def test_nothing_to_find(tmp_path: Path) -> None:
