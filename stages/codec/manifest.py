@@ -43,6 +43,7 @@ class Manifest:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._by_id = {entry.id: entry for entry in read_manifest(folder)}
+        self._added: dict[str, SoundFile] = {}
         self._owners = {collision_key(entry.file): entry.id for entry in self._by_id.values()}
 
     def done(self, row_id: str, fingerprint: str) -> SoundFile | None:
@@ -68,31 +69,34 @@ class Manifest:
 
     def add(self, entry: SoundFile) -> None:
         """Note a file that is about to get its name."""
-        (self._folder / entry.file).unlink(missing_ok=True)
+        before = self._by_id.get(entry.id, entry)
+        for file in (before.file, entry.file):  # they differ where the format does
+            (self._folder / file).unlink(missing_ok=True)
         line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
         # Opened anew each time: another job may have put a new manifest in its place.
         with locked_folder(self._folder), (self._folder / MANIFEST_NAME).open("ab") as file:
             # What a kill left of a line must not run into this one.
             file.write(b"\n" * _is_cut(self._folder / MANIFEST_NAME) + line.encode())
-        self._remember(entry)
+        self._by_id[entry.id] = self._added[entry.id] = entry
+        self._owners[collision_key(entry.file)] = entry.id
 
     def save(self) -> None:
-        """Put the manifest in order: sorted by id, one line an utterance whose file exists."""
+        """Put the manifest in order: sorted by id, one line an utterance whose file exists.
+
+        What another job has added since this one began stays in any case: its file may be about
+        to get its name.
+        """
         with locked_folder(self._folder):
-            entries = {entry.id: entry for entry in read_manifest(self._folder)}
+            entries = {entry.id: entry for entry in read_manifest(self._folder)} | self._added
             there = [
                 entries[row_id]
                 for row_id in sorted(entries)
-                if (self._folder / entries[row_id].file).is_file()
+                if row_id not in self._by_id or (self._folder / entries[row_id].file).is_file()
             ]
             with atomic_path(self._folder / MANIFEST_NAME) as temporary:
                 temporary.write_text(
                     "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in there)
                 )
-
-    def _remember(self, entry: SoundFile) -> None:
-        self._by_id[entry.id] = entry
-        self._owners[collision_key(entry.file)] = entry.id
 
 
 def read_manifest(folder: Path) -> list[SoundFile]:

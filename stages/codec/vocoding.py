@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -234,4 +235,7 @@ def _write_sound(path: Path, samples: Samples, sample_rate: int, sound_format: S
     import soundfile
 
     clipped = np.clip(samples.T, -1.0, 1.0)  # [N, C]
-    soundfile.write(path, clipped, sample_rate, format=sound_format.upper(), subtype="PCM_16")
+    # By way of memory: libsndfile has no word for a full disk, the system has.
+    sound = io.BytesIO()
+    soundfile.write(sound, clipped, sample_rate, format=sound_format.upper(), subtype="PCM_16")
+    path.write_bytes(sound.getbuffer())

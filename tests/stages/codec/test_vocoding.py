@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -117,6 +118,37 @@ def test_a_file_that_is_not_ours_is_left_alone(codec: Codec, tmp_path: Path) -> 
     assert (tmp_path / "a.wav").read_bytes() == b"precious"
     assert run(codec, tmp_path, [row("a")], force=True).rows == 1
     assert soundfile.info(tmp_path / "a.wav").frames == 1600
+
+
+def test_another_format_takes_the_place_of_the_first(codec: Codec, tmp_path: Path) -> None:
+    for sound_format in ("wav", "flac", "wav"):
+        result = run(codec, tmp_path, [row("a")], sound_format=sound_format)
+        assert (result.rows, result.failed) == (1, 0)
+        assert [path.name for path in tmp_path.glob("a.*")] == [f"a.{sound_format}"]
+
+
+def test_jobs_that_share_a_folder_keep_each_others_lines(tmp_path: Path) -> None:
+    def entry(name: str) -> SoundFile:
+        return SoundFile(id=name, file=f"{name}.wav", samples=1, sample_rate=1, fingerprint="")
+
+    one, other = Manifest(tmp_path), Manifest(tmp_path)
+    other.add(entry("b"))
+    one.save()  # before the other job's file has its name
+    assert [line.id for line in read_manifest(tmp_path)] == ["b"]
+    (tmp_path / "b.wav").touch()
+    other.save()
+    assert [line.id for line in read_manifest(tmp_path)] == ["b"]
+
+
+def test_a_full_disk_is_a_sentence(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StageFailure, match="No space left on device"):
+        run(codec, tmp_path, [row("a")])
 
 
 def test_bad_rows_fail_alone(codec: Codec, tmp_path: Path) -> None:
