@@ -138,7 +138,8 @@ def decode(
     part = parse_shard(shard) if shard else None
     if model is None:
         raise DataMismatch(
-            "no model: give --model a folder that `soundstorm train --model soundstorm` wrote"
+            "no model: give --model, or SOUNDSTORM_MODEL, a folder that `soundstorm train --model "
+            "soundstorm` wrote"
         )
     seconds = _seconds(prompt_seconds)
     if trace is not None and not trace.endswith(".parquet"):

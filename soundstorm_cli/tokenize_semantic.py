@@ -83,7 +83,9 @@ def tokenize_semantic(
     refuse_json_with_stream(target, as_json=as_json)
     part = parse_shard(shard) if shard else None
     if kmeans is None:
-        raise DataMismatch("no k-means: give --kmeans a folder that fit-kmeans wrote")
+        raise DataMismatch(
+            "no k-means: give --kmeans, or SOUNDSTORM_KMEANS, a folder that fit-kmeans wrote"
+        )
     with open_inputs(resolve_input(inputs)) as source:
         from pathlib import Path
 

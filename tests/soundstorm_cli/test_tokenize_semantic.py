@@ -158,6 +158,6 @@ def test_no_kmeans_and_no_such_kmeans(
 ) -> None:
     monkeypatch.delenv("SOUNDSTORM_KMEANS", raising=False)
     assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem") == 2
-    assert "--kmeans" in capsys.readouterr().err
+    assert "give --kmeans, or SOUNDSTORM_KMEANS, a folder" in capsys.readouterr().err
     assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem", "-k", corpus) == 2
     assert "is no model" in capsys.readouterr().err
