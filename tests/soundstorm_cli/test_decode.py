@@ -288,7 +288,7 @@ def test_model_refusals(
 ) -> None:
     out = ["-o", str(tmp_path / "out")]
     assert soundstorm(paths.rows, *out, model=False) == 2
-    assert "no model: give --model" in capsys.readouterr().err
+    assert "no model: give --model, or SOUNDSTORM_MODEL" in capsys.readouterr().err
     assert soundstorm(paths.rows, *out, "--model", str(tmp_path), model=False) == 2
     assert "is no model" in capsys.readouterr().err
 
