@@ -9,7 +9,7 @@ from typing import Any
 from stages.audio.read_ahead import read_ahead
 from stages.codec.base import Codec
 from stages.codec.single import EncodedRow, encode_waveform
-from stages.codec.workers import EncodingPool
+from stages.codec.workers import encoding_team
 from stages.errors import RowFailure
 from stages.semantic.rates import align_semantic
 from stages.shards.provenance import Provenance
@@ -37,9 +37,7 @@ class AcousticTokenizer(RowStage):
         self.fields = [acoustic_field(codec.levels), NUM_SAMPLES, SAMPLE_RATE]
         self._codec = codec
         self._workers = workers
-        self._pool = None
-        if codec.in_processes and workers > 1:
-            self._pool = EncodingPool(codec, workers=workers)
+        self._team = encoding_team(codec) if codec.in_processes and workers > 1 else None
         self._semantic_rate: Fraction | None = None
 
     def check(self, provenance: Provenance, where: str) -> None:
@@ -62,8 +60,8 @@ class AcousticTokenizer(RowStage):
             yield index, self._values(rows[index], encoded)
 
     def _encode(self, paths: Sequence[str]) -> Iterator[tuple[int, EncodedRow | RowFailure]]:
-        if self._pool is not None and len(paths) > FEW_ROWS:
-            yield from self._pool.encode(paths)
+        if self._team is not None and len(paths) > FEW_ROWS:
+            yield from self._team.map(paths, workers=self._workers)
             return
         for position, waveform in read_ahead(
             paths,

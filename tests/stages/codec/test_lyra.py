@@ -14,7 +14,7 @@ from stages.audio.reading import read_audio
 from stages.codec.base import AcousticTokens, AudioBatch
 from stages.codec.lyra import LyraCodec
 from stages.codec.single import encode_samples, encode_waveform, reconstruct
-from stages.codec.workers import EncodingPool
+from stages.codec.workers import encoding_team
 from stages.errors import DataMismatch, RowFailure
 
 MakeSpeech = Callable[..., Any]
@@ -78,7 +78,9 @@ def test_speech_comes_back_aligned(lyra: LyraCodec, make_speech: MakeSpeech) -> 
 def test_worker_processes_give_the_same_rows_in_order(lyra: LyraCodec, corpus: Path) -> None:
     paths = [str(path) for path in sorted(corpus.rglob("*.*")) if path.suffix != ".tsv"]
     paths.insert(2, str(corpus / "missing.wav"))
-    results = list(EncodingPool(lyra, workers=2).encode(paths))
+    team = encoding_team(lyra)
+    results = list(team.map(paths, workers=2))
+    team.end()
     assert [index for index, _ in results] == list(range(len(paths)))
     assert isinstance(results[2][1], RowFailure)
     for index, encoded in results:

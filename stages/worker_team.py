@@ -1,0 +1,126 @@
+"""Worker processes that answer requests in order, whatever dies.
+
+Each worker has a pipe of its own whose other end only this process holds, so that the death of
+either is an end of file to the other, even in the middle of a message. (The pool of
+`concurrent.futures` shares one pipe for results, and waits for ever for the rest of a message
+whose sender was killed.)
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+from stages.errors import StageFailure
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+AHEAD = 4
+"""Requests in flight for each worker: enough to even out long and short ones, little memory."""
+
+
+class WorkerTeam(Generic[Request, Answer]):
+    """Processes that outlive a call, since a stage works through many small parts of a set."""
+
+    def __init__(
+        self, prepare: Callable[..., Callable[[Request], Answer]], *arguments: Any, does: str
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            prepare: called in each process with `arguments`; gives what answers a request. A
+                function of a module, so that it can be named to a fresh process.
+            arguments: its own.
+            does: what a worker does, for the message of its death: `reads audio`.
+        """
+        self._prepare, self._arguments, self._does = prepare, arguments, does
+        self._idle: list[_Worker] = []
+
+    def map(self, requests: Sequence[Request], *, workers: int) -> Iterator[tuple[int, Answer]]:
+        """Answer requests in order, each with its index, at most `workers * AHEAD` ahead.
+
+        Raises:
+            StageFailure: if a worker process dies, for want of memory or by a signal.
+        """
+        workers = min(workers, len(requests))
+        team = [self._idle.pop() if self._idle else self._start() for _ in range(workers)]
+        done = False
+        try:
+            sent = 0
+            for index in range(len(requests)):
+                for request in requests[sent : index + workers * AHEAD]:
+                    team[sent % workers].send(request)
+                    sent += 1
+                yield index, team[index % workers].receive()
+            done = True
+        except (EOFError, OSError):
+            raise StageFailure(
+                f"a process that {self._does} died, killed or out of memory: use fewer --workers"
+            ) from None
+        finally:
+            for worker in team:
+                # One that still owes answers, or is dead, is of no use to the next call.
+                if done:
+                    self._idle.append(worker)
+                else:
+                    worker.end()
+
+    def end(self) -> None:
+        """Stop the processes that wait for work; the next call starts new ones."""
+        while self._idle:
+            self._idle.pop().end()
+
+    def _start(self) -> _Worker:
+        return _Worker(self._prepare, self._arguments)
+
+
+class _Worker:
+    """One process and our end of its pipe."""
+
+    def __init__(self, prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        # Never fork: torch's threads hold locks that a forked child would wait on for ever.
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, prepare, arguments), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self.send, self.receive = self._pipe.send, self._pipe.recv
+
+    def end(self) -> None:
+        """Stop the process, whatever it is doing."""
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe: Connection, prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """The life of a worker: until its parent closes the pipe, or dies."""
+    _tie_to_parent()
+    answer = prepare(*arguments)
+    try:
+        while True:
+            pipe.send(answer(pipe.recv()))
+    except (EOFError, OSError):
+        return
+
+
+def _tie_to_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it does, in the middle of work, too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
