@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stages.errors import DataMismatch
+from stages.errors import DataMismatch, StageFailure
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
@@ -54,12 +54,11 @@ def save_model_file(
     """Write a model folder; each file appears whole or not at all (`.tmp`, then rename).
 
     The weights go first, so a folder with a `config.json` is a folder with weights.
+
+    Raises:
+        StageFailure: if the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    temporary = folder / (WEIGHTS_NAME + ".tmp")
-    save_file(tensors, str(temporary))
-    temporary.replace(folder / WEIGHTS_NAME)
     document = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
@@ -67,9 +66,16 @@ def save_model_file(
         "tokens": dict(tokens or {}),
         "extra": dict(extra or {}),
     }
-    temporary = folder / (CONFIG_NAME + ".tmp")
-    temporary.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-    temporary.replace(folder / CONFIG_NAME)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / (WEIGHTS_NAME + ".tmp")
+        save_file(tensors, str(temporary))
+        temporary.replace(folder / WEIGHTS_NAME)
+        temporary = folder / (CONFIG_NAME + ".tmp")
+        temporary.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+        temporary.replace(folder / CONFIG_NAME)
+    except (OSError, SafetensorError) as error:
+        raise StageFailure(f"the model {folder} cannot be written ({error})") from error
 
 
 def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
@@ -117,6 +123,9 @@ def read_model_config(folder: Path, *, kind: str | None = None) -> dict[str, Any
             f"{path} has format version {document.get('format_version')}; this soundstorm reads "
             f"version {FORMAT_VERSION}"
         )
+    tables = (document.get("config"), document.get("tokens", {}), document.get("extra", {}))
+    if not all(isinstance(table, dict) for table in tables):
+        raise DataMismatch(f"{path} has no config, tokens and extra that are tables each")
     if kind is not None and document["kind"] != kind:
         raise DataMismatch(f"{folder} holds a {document['kind']} model where a {kind} is needed")
     return document

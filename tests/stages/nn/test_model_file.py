@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.errors import DataMismatch
+from stages.errors import DataMismatch, StageFailure
 from stages.nn.model_file import load_model_file, read_model_config, save_model_file
 
 
@@ -57,12 +57,19 @@ def test_refuses_another_kind(folder: Path) -> None:
         ("{", "is not JSON"),
         ("[]", "which kind"),
         (json.dumps({"kind": "codec", "format_version": 99}), "format version 99"),
+        (json.dumps({"kind": "codec", "format_version": 1}), "has no config"),
     ],
 )
 def test_refuses_other_documents(folder: Path, text: str, sentence: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(DataMismatch, match=sentence):
         read_model_config(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StageFailure, match=r"file/model cannot be written"):
+        save_model_file(tmp_path / "file" / "model", kind="codec", config={}, weights={})
 
 
 def test_refuses_damage_and_absence(folder: Path, tmp_path: Path) -> None:
