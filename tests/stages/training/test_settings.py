@@ -64,6 +64,7 @@ def test_toml_and_flags_change_only_what_they_name(tmp_path: Path) -> None:
         ("optimiser=3", r"optimiser is a table of settings, not 3"),
         ("network=3", r"network is a table of settings, not 3"),
         ("precision=fp8", r"the setting precision must be float32 or bfloat16"),
+        ("data.max_seconds=inf", r"data.max_seconds must be a finite number, not inf"),
         ("optimiser.learning_rate=fast", r"optimiser.learning_rate must be a number, not 'fast'"),
         ("optimiser.decay=cosine", r"optimiser.decay must be exponential or linear"),
         ("data.min_seconds=31", r"data.min_seconds must be 0 to max_seconds"),
