@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from stages.errors import StageFailure
 from stages.training.task import TrainingData
 
 ENDLESS = 1 << 40
+
+PATIENCE = 20
+"""Steps on end without any data after which a run gives up."""
 
 
 class _Steps(Dataset[Any]):
@@ -26,7 +31,11 @@ class _Steps(Dataset[Any]):
 def batches_from(
     data: TrainingData[Any], *, start: int, rank: int, world: int, workers: int
 ) -> Iterator[Sequence[Any]]:
-    """The micro-batches of step `start`, `start + 1`, ..., the same for any number of workers."""
+    """The micro-batches of step `start`, `start + 1`, ..., the same for any number of workers.
+
+    Raises:
+        StageFailure: if `PATIENCE` steps on end have none, for nothing of theirs can be read.
+    """
     loader = DataLoader(
         _Steps(data, rank, world),
         sampler=range(start, ENDLESS),
@@ -36,7 +45,30 @@ def batches_from(
         prefetch_factor=2 if workers else None,
         worker_init_fn=_leave_signals_to_parent,
     )
-    return iter(loader)
+    unread = 0
+    for batch in loader:
+        unread = 0 if batch else unread + 1
+        if unread == PATIENCE:
+            raise StageFailure(
+                f"nothing of the training data could be read in {PATIENCE} steps on end: see "
+                "whether its files are where they were"
+            )
+        yield batch
+
+
+@contextmanager
+def worker_deaths_told() -> Iterator[None]:
+    """Turn the death of a worker, which torch raises wherever this process then is, into a
+    `StageFailure`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise StageFailure(
+            "a process that made batches was killed, perhaps for want of memory: use fewer "
+            "--workers; the same command goes on from the last checkpoint"
+        ) from error
 
 
 def _as_it_is(batches: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,8 +111,8 @@ class SpeechReader:
         self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._cached = 0
 
-    def batch(self, windows: Sequence[Window], *, seed: int) -> SpeechBatch | None:
-        """Read windows into one batch; None if none of their files can be read."""
+    def batch(self, windows: Sequence[Window], *, seed: int) -> SpeechBatch:
+        """Read windows into one batch, which is empty if none of their files can be read."""
         pieces, problems = [], []
         for window in windows:
             try:
@@ -123,10 +123,8 @@ class SpeechReader:
             # A header may promise a little more than there is.
             start = max(0, min(window.start, len(samples) - window.length))
             pieces.append(samples[start : start + window.length])
-        if not pieces:
-            return None
-        lengths = torch.tensor([len(piece) for piece in pieces])
-        batch = torch.zeros(len(pieces), int(lengths.max()))
+        lengths = torch.tensor([len(piece) for piece in pieces], dtype=torch.int64)
+        batch = torch.zeros(len(pieces), max(map(len, pieces), default=0))
         for row, piece in zip(batch, pieces, strict=True):
             row[: len(piece)] = torch.from_numpy(piece)
         return SpeechBatch(samples=batch, lengths=lengths, seed=seed, problems=problems)
@@ -164,11 +162,10 @@ class SpeechWindows:
 
     def micro_batches(self, step: int, rank: int, world: int) -> list[SpeechBatch]:
         parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
-        batches = [
+        return _readable(
             self._reader.batch(part, seed=derive_seed(self._seed, "batch", step, rank, index))
             for index, part in enumerate(parts)
-        ]
-        return [batch for batch in batches if batch is not None]
+        )
 
 
 def validation_batches(
@@ -182,8 +179,21 @@ def validation_batches(
         for example, length in enumerate(reader.lengths[:examples])
     ]
     parts = share(windows, rank=0, world=1, budget=max(1, int(budget_seconds * sample_rate)))
-    batches = [
+    return _readable(
         reader.batch(part, seed=derive_seed(0, "validation", index))
         for index, part in enumerate(parts)
-    ]
-    return [batch for batch in batches if batch is not None]
+    )
+
+
+def _readable(batches: Iterable[SpeechBatch]) -> list[SpeechBatch]:
+    """Batches that have a row; the problems of those that have none go with the first."""
+    kept: list[SpeechBatch] = []
+    problems: list[str] = []
+    for batch in batches:
+        if len(batch.lengths):
+            kept.append(batch)
+        else:
+            problems += batch.problems
+    if kept:
+        kept[0].problems.extend(problems)
+    return kept

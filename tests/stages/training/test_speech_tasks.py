@@ -13,7 +13,7 @@ import torch
 
 from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_vocoder
-from stages.errors import DataMismatch
+from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
 from stages.shards.source import UtteranceList
 from stages.training.distributed import Processes
@@ -213,6 +213,32 @@ def test_a_file_that_goes_bad_later_is_told_once(make: Make, tmp_path: Path) -> 
     task.data._reader.speech.paths[2] = str(tmp_path / "gone.wav")
     run_to(task, tmp_path / "run", 4)
     assert warnings == [f"left out: {tmp_path / 'gone.wav'} does not exist"]
+
+
+def test_what_was_not_read_is_told_even_if_a_micro_batch_is_empty(
+    make: Make, tmp_path: Path
+) -> None:
+    """Micro-batches of one window each: that of the lost file is empty, and leaves the step."""
+    warnings: list[str] = []
+    task = make(
+        "best-rq",
+        tmp_path,
+        warnings,
+        micro_batch_seconds=0.1,
+        batch_size=6,
+        data={"speaker_power": 1.0},
+    )
+    task.data._reader.speech.paths[2] = str(tmp_path / "gone.wav")
+    assert len(task.data.micro_batches(0, 0, 1)) == 5
+    run_to(task, tmp_path / "run", 1)
+    assert warnings == [f"left out: {tmp_path / 'gone.wav'} does not exist"]
+
+
+def test_a_run_whose_files_are_all_gone_gives_up(make: Make, tmp_path: Path) -> None:
+    task = make("best-rq", tmp_path)
+    task.data._reader.speech.paths[:] = [str(tmp_path / "gone.wav")] * 6
+    with pytest.raises(StageFailure, match="could be read in 20 steps on end"):
+        run_to(task, tmp_path / "run", 30)
 
 
 def test_windows_lie_in_their_files(make: Make, tmp_path: Path) -> None:
