@@ -16,7 +16,7 @@ from stages.nn.model_file import load_model_file
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.loss import LossTable, masked_loss
 from stages.soundstorm.masking import TrainingMask, draw_mask
-from stages.soundstorm.model import KIND, from_model_file, to_model_file
+from stages.soundstorm.model import KIND, check_tokens, from_model_file, to_model_file
 from stages.soundstorm.network import SoundStorm
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
@@ -42,7 +42,11 @@ class TokenBatch:
 
 
 def collate(
-    store: TokenStore, windows: Sequence[Window], levels: int, *, cycle: bool = False
+    store: TokenStore,
+    windows: Sequence[Window],
+    levels: int,
+    *,
+    level_of: Mapping[Window, int] | None = None,
 ) -> TokenBatch:
     """Put windows into one batch and draw each one's mask from its own seed.
 
@@ -52,7 +56,7 @@ def collate(
         store: the tokens.
         windows: of like length, for little padding.
         levels: Q, levels that are trained.
-        cycle: take the masks' levels in turn (by utterance) instead of at random.
+        level_of: the masks' levels by window, instead of random ones.
     """
     lengths = torch.tensor([window.length for window in windows])
     T = int(lengths.max())
@@ -66,8 +70,8 @@ def collate(
         acoustic[row, : window.length] = frames[:, :levels]
         generator = torch.Generator().manual_seed(window.seed)
         mask = draw_mask(lengths[row : row + 1], levels, generator)
-        if cycle:
-            mask = replace(mask, level=torch.tensor([window.example % levels]))
+        if level_of is not None:
+            mask = replace(mask, level=torch.tensor([level_of[window]]))
         masks.append(mask)
         masked[row, : window.length] = mask.masked[0]
     return TokenBatch(
@@ -138,6 +142,7 @@ class SoundStormTask(Task[TokenBatch]):
             },
             where="the settings' network",
         )
+        check_tokens(self.config, store.semantic_spec, store.acoustic_spec)
         if valid is not None and valid.acoustic_spec.levels < self.config.levels:
             raise DataMismatch(
                 f"the validation set has {valid.acoustic_spec.levels} levels of acoustic tokens "
@@ -169,25 +174,28 @@ class SoundStormTask(Task[TokenBatch]):
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Loss and accuracy by level and masking ratio; the n-th utterance tests level n mod Q."""
+        """Loss and accuracy by level and masking ratio; the n-th window tests level n mod Q.
+
+        A window is an utterance's beginning. Where there are fewer utterances than levels they
+        come again, with other masks, so that every level is tested.
+        """
         if self.valid is None:
             return {}
         assert isinstance(model, SoundStorm)
         rate = float(self.valid.acoustic_spec.frame_rate)
         longest = int(VALIDATION_SECONDS * rate)
-        windows = [
-            Window(
-                example=example,
-                start=0,
-                length=min(int(length), longest),
-                seed=derive_seed(0, "validation", example),
-            )
-            for example, length in enumerate(self.valid.lengths[: self.settings.valid_examples])
-        ]
-        table = LossTable(self.config.levels)
+        Q = self.config.levels
+        lengths = np.minimum(self.valid.lengths[: self.settings.valid_examples], longest)
+        level_of = {}
+        for index in range(max(len(lengths), Q)):
+            example = index % len(lengths)
+            seed = derive_seed(0, "validation", index)
+            window = Window(example=example, start=0, length=int(lengths[example]), seed=seed)
+            level_of[window] = index % Q
+        table = LossTable(Q)
         budget = max(1, int(self.settings.micro_batch_seconds * rate))
-        for part in share(windows, rank=0, world=1, budget=budget):
-            batch = collate(self.valid, part, self.config.levels, cycle=True)
+        for part in share(list(level_of), rank=0, world=1, budget=budget):
+            batch = collate(self.valid, part, Q, level_of=level_of)
             sums = masked_loss(
                 model, batch.acoustic.to(self.device), batch.semantic.to(self.device), batch.mask
             )
