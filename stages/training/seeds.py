@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import torch
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
@@ -20,8 +19,3 @@ def derive_seed(seed: int, *path: int | str) -> int:
 
 def numpy_generator(seed: int, *path: int | str) -> np.random.Generator:
     return np.random.default_rng(derive_seed(seed, *path))
-
-
-def torch_generator(seed: int, *path: int | str) -> torch.Generator:
-    """A CPU generator."""
-    return torch.Generator().manual_seed(derive_seed(seed, *path))

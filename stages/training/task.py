@@ -115,11 +115,14 @@ class Task(ABC, Generic[Batch]):
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and single vectors do not."""
-    named = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in named if parameter.ndim >= 2]
-    vectors = [parameter for parameter in named if parameter.ndim < 2]
+    """Matrices decay; biases (of several heads, say, so a table), norms and vectors do not."""
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim >= 2 and not name.endswith("bias")
+            (decaying if is_matrix else others).append(parameter)
     return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
