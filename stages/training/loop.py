@@ -23,7 +23,7 @@ from stages.training.checkpoint import (
 )
 from stages.training.distributed import Processes
 from stages.training.ema import WeightAverage
-from stages.training.loading import batches_from
+from stages.training.loading import batches_from, worker_deaths_told
 from stages.training.metrics import Meter, MetricsWriter
 from stages.training.seeds import derive_seed
 from stages.training.settings import require_same_settings
@@ -133,12 +133,14 @@ class Trainer(Generic[Batch]):
             )
         self._average.load_state_dict(take(saved.tensors, "average/"))
         self.task.load_state(take(saved.tensors, "task/"))
-        self._meter.load_state(take(saved.tensors, "meter/"))
+        if self.processes.is_first:  # it has what all of them counted
+            self._meter.load_state(take(saved.tensors, "meter/"))
         self.step, self.seconds = saved.step, saved.seconds
         return True
 
     def save(self) -> None:
-        """Write a checkpoint and the model folder; only the first process does."""
+        """Write a checkpoint and the model folder; all processes call it, the first one writes."""
+        counted = self._meter.gathered(self.processes, self.task.device)
         if not self.processes.is_first:
             return
         tensors: dict[str, Tensor] = {}
@@ -149,7 +151,7 @@ class Trainer(Generic[Batch]):
             )
         tensors |= _under("average/", self._average.state_dict())
         tensors |= _under("task/", self.task.state())
-        tensors |= _under("meter/", self._meter.state())
+        tensors |= _under("meter/", counted)
         checkpoint = Checkpoint(
             step=self.step,
             settings=self.settings.to_json(),
@@ -169,16 +171,24 @@ class Trainer(Generic[Batch]):
     def run(self, stopper: Stopper) -> TrainingResult:
         """Train until `stopper` says it is over, then save.
 
+        All is saved before the last validation, which a scheduler that is about to kill the run
+        may not leave the time for.
+
         Raises:
-            StageFailure: if the loss or a gradient is no finite number; the last good weights
-                are saved first.
+            StageFailure: if the loss or a gradient is no finite number, the last good weights
+                being saved first; if the run's folder cannot be written; if no data can be read.
         """
         start = self.step
-        if self.processes.is_first:
-            self._board = MetricsWriter(self.run_folder, resume_step=self.step)
         try:
-            self._steps(stopper)
+            if self.processes.is_first:
+                self._board = MetricsWriter(self.run_folder, resume_step=self.step)
+            with worker_deaths_told():
+                self._steps(stopper)
             self.save()
+            if self.step > start:
+                self._validate()
+        except OSError as error:
+            raise StageFailure(f"{self.run_folder} cannot be written ({error})") from error
         finally:
             if self._board is not None:
                 self._board.close()
@@ -191,7 +201,7 @@ class Trainer(Generic[Batch]):
         )
 
     def _steps(self, stopper: Stopper) -> None:
-        if self._is_over(stopper):
+        if self._agreed(stopper.is_over(self.step))[0]:
             return
         batches = batches_from(
             self.task.data,
@@ -214,23 +224,25 @@ class Trainer(Generic[Batch]):
                 rate = (self.step - logged_step) / (now - logged)
                 self._log(rate)
                 logged, logged_step = now, self.step
-            if self.step % self.settings.valid_every == 0:
-                self._validate()
-                clock = logged = time.monotonic()
-            over = self._is_over(stopper)
-            if not over and now - saved > 60 * stopper.limits.checkpoint_minutes:
-                self.save()
-                saved = clock = logged = time.monotonic()
-                logged_step = self.step
+            over, due = self._agreed(
+                stopper.is_over(self.step), now - saved > 60 * stopper.limits.checkpoint_minutes
+            )
             if over:
                 break
-        if self.step % self.settings.valid_every:
-            self._validate()
+            validated = self.step % self.settings.valid_every == 0
+            if validated:
+                self._validate()
+            if due:
+                self.save()
+                saved = time.monotonic()
+            if validated or due:  # neither counts as training
+                clock = logged = time.monotonic()
+                logged_step = self.step
 
-    def _is_over(self, stopper: Stopper) -> bool:
-        """The processes stop together, when the first of them wants to."""
-        wants = torch.tensor(float(stopper.is_over(self.step)), device=self.task.device)
-        return bool(self.processes.sum(wants).item())
+    def _agreed(self, *wishes: bool) -> list[bool]:
+        """What any of the processes wishes: they stop and save together."""
+        wanted = torch.tensor(wishes, dtype=torch.float32, device=self.task.device)
+        return [bool(count) for count in self.processes.sum(wanted).tolist()]
 
     def _update(self, player: str, batch: Sequence[Batch]) -> None:
         """One update of one player from this process's micro-batches of a step."""
@@ -241,6 +253,7 @@ class Trainer(Generic[Batch]):
                 parameter.grad = torch.zeros_like(parameter)
             else:
                 parameter.grad.zero_()
+        counted = Meter()
         total = torch.zeros(2, dtype=torch.float64, device=self.task.device)
         for index, micro_batch in enumerate(batch):
             torch.manual_seed(
@@ -257,10 +270,11 @@ class Trainer(Generic[Batch]):
             torch.autograd.backward(output.loss)
             total += torch.stack((output.loss.detach(), output.weight)).double()
             for name, part in output.parts.items():
-                self._meter.add(f"train/{name}", part)
+                counted.add(f"train/{name}", part)
         if not self.task.surrogate:
-            self._meter.add("train/loss" if player == MODEL else f"train/{player}/loss", total)
+            counted.add("train/loss" if player == MODEL else f"train/{player}/loss", total)
         self._apply(player, parameters, total)
+        self._meter.take_in(counted)  # only now: a step that fails is not counted
         self.processes.average(self.task.statistics(player))
 
     def _apply(self, player: str, parameters: list[nn.Parameter], total: Tensor) -> None:

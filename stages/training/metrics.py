@@ -30,27 +30,33 @@ class Meter:
         else:
             self._sums[name] = kept.to(total.device) + total.detach()
 
-    def state(self) -> dict[str, Tensor]:
-        """What was counted since the last `means`, for a checkpoint."""
-        return self._sums
+    def take_in(self, other: Meter) -> None:
+        """Count what another meter did."""
+        for name, total in other._sums.items():
+            self.add(name, total)
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave, on the CPU or where it is added to next."""
-        self._sums = dict(state)
-
-    def means(self, processes: Processes, device: torch.device) -> dict[str, float]:
-        """Means over all the processes, then start again; what was never seen is left out."""
+    def gathered(self, processes: Processes, device: torch.device) -> dict[str, Tensor]:
+        """What all the processes counted since the last `means`, for a checkpoint: `[2]` each."""
         names = processes.union(self._sums)
         if not names:
             return {}
         nothing = torch.zeros(2, dtype=torch.float64)
         table = torch.stack([self._sums.get(name, nothing).to(device) for name in names])
-        rows: list[list[float]] = processes.sum(table).tolist()  # [names, 2]
+        return dict(zip(names, processes.sum(table), strict=True))  # rows of [names, 2]
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `gathered` gave, on the CPU or where it is added to next."""
+        self._sums = dict(state)
+
+    def means(self, processes: Processes, device: torch.device) -> dict[str, float]:
+        """Means over all the processes, then start again; what was never seen is left out."""
+        sums = self.gathered(processes, device)
         self._sums.clear()
+        if not sums:
+            return {}
+        rows: list[list[float]] = torch.stack(list(sums.values())).tolist()  # one wait, not many
         return {
-            name: total / weight
-            for name, (total, weight) in zip(names, rows, strict=True)
-            if weight
+            name: total / weight for name, (total, weight) in zip(sums, rows, strict=True) if weight
         }
 
 

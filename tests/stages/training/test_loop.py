@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import torch
 
 from stages.errors import DataMismatch, StageFailure
 from stages.soundstorm.model import from_model_file
+from stages.training.distributed import Processes
 from stages.training.loop import Trainer
+from stages.training.metrics import Meter
 from stages.training.stopping import Limits, Stopper
-from stages.training.task import StepOutput
+from stages.training.task import StepOutput, parameter_groups
 
 MakeTask = Callable[..., Any]
 
@@ -109,6 +112,13 @@ def test_validation_is_the_same_each_time(make_task: MakeTask, tmp_path: Path) -
     assert task.validate(task.network) == first
 
 
+def test_few_utterances_test_every_level(make_task: MakeTask, tmp_path: Path) -> None:
+    scores = make_task(tmp_path, valid=True, valid_examples=1).validate(
+        make_task(tmp_path).network.eval()
+    )
+    assert {f"loss/level_0{level}" for level in (1, 2, 3)} <= set(scores)
+
+
 def test_other_settings_or_data_are_refused(
     make_task: MakeTask, tmp_path: Path, write_tokens: Any, token_rows: Any
 ) -> None:
@@ -170,7 +180,92 @@ def test_a_loss_that_is_no_number_loses_nothing(make_task: MakeTask, tmp_path: P
         run_to(task, tmp_path, 5)
     assert all(bool(value.isfinite().all()) for value in task.network.state_dict().values())
     assert run_to(make_task(tmp_path), tmp_path, 4).step == 4
-    assert [line["step"] for line in logged(tmp_path)] == [1, 2, 3, 4]
+    run_to(make_task(tmp_path / "whole"), tmp_path / "whole", 4)
+    assert logged(tmp_path) == logged(tmp_path / "whole")
+
+
+def test_all_is_saved_before_the_last_validation(make_task: MakeTask, tmp_path: Path) -> None:
+    task = make_task(tmp_path, valid=True, valid_every=2)
+    saved: list[list[str]] = []
+
+    def validate(model: Any) -> dict[str, float]:
+        del model
+        names = [path.name for path in (tmp_path / "checkpoint").glob("*")]
+        saved.append([*names, *(path.name for path in tmp_path.glob("config.json"))])
+        return {"loss": 1.0}
+
+    task.validate = validate
+    run_to(task, tmp_path, 4)
+    assert saved == [[], ["step-00000004", "config.json"]]
+
+
+def test_a_pause_does_not_count_as_speed(make_task: MakeTask, tmp_path: Path) -> None:
+    """Steps a second are of the steps since the last pause, over the time since it."""
+    task = make_task(tmp_path, valid=True, log_every=4, valid_every=3)
+    honest, validate = task.loss, task.validate
+
+    def slow(player: str, batch: Any, step: int) -> StepOutput:
+        if step == 3:
+            time.sleep(0.5)
+        output: StepOutput = honest(player, batch, step)
+        return output
+
+    def validate_slowly(model: Any) -> Any:
+        time.sleep(0.5)
+        return validate(model)
+
+    task.loss, task.validate = slow, validate_slowly
+    trainer = run_to(task, tmp_path, 4)
+    assert trainer.latest["train/steps_per_second"] < 2.0  # the fourth step alone
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(make_task: MakeTask, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StageFailure, match=r"file/run cannot be written"):
+        run_to(make_task(tmp_path), tmp_path / "file" / "run", 1)
+
+
+def test_the_death_of_a_worker_is_a_sentence(make_task: MakeTask, tmp_path: Path) -> None:
+    class Killed:
+        def micro_batches(self, step: int, rank: int, world: int) -> list[Any]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            return []
+
+    task = make_task(tmp_path)
+    task.data = Killed()
+    with pytest.raises(StageFailure, match="a process that made batches was killed"):
+        run_to(task, tmp_path, 4, workers=1)
+
+
+def test_metrics_of_several_processes_are_saved_together() -> None:
+    class Twice(Processes):
+        def sum(self, values: torch.Tensor) -> torch.Tensor:
+            return values * 2
+
+    meter, resumed = Meter(), Meter()
+    meter.add("loss", torch.tensor([3.0, 2.0]))
+    resumed.load_state(meter.gathered(Twice(), torch.device("cpu")))
+    assert {name: total.tolist() for name, total in resumed.gathered(
+        Processes(), torch.device("cpu")).items()} == {"loss": [6.0, 4.0]}  # fmt: skip
+    assert meter.means(Processes(), torch.device("cpu")) == {"loss": 1.5}  # still its own
+
+
+def test_biases_and_vectors_do_not_decay(make_task: MakeTask, tmp_path: Path) -> None:
+    network = make_task(tmp_path).network
+    matrices, others = (group["params"] for group in parameter_groups(network, 0.1))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert len(matrices) + len(others) == len(names)
+    assert {"acoustic_table", "head_weight"} <= {names[id(parameter)] for parameter in matrices}
+    assert {"head_bias", "conformer.blocks.0.norm.weight"} <= {names[id(p)] for p in others}
+    assert not any(names[id(parameter)].endswith("bias") for parameter in matrices)
+
+
+@pytest.mark.parametrize("change", [{"levels": 4}, {"codebook_size": 7}])
+def test_a_network_of_other_tokens_is_refused(
+    make_task: MakeTask, tmp_path: Path, change: dict[str, int]
+) -> None:
+    with pytest.raises(DataMismatch, match="while its"):
+        make_task(tmp_path, network=change)
 
 
 def test_starting_from_another_run(make_task: MakeTask, tmp_path: Path) -> None:
