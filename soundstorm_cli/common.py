@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from stages.shards.runner import RunResult
     from stages.shards.source import RowSource
 
+SHOWN_FAILURES = 5
+
 OutputOption = Annotated[
     str | None,
     typer.Option(
@@ -173,15 +175,19 @@ def finish(result: dict[str, Any], *, failed: int, keep_going: bool, as_json: bo
         raise typer.Exit(1)
 
 
+def say_failures(name: str, failures: Sequence[tuple[str, str]]) -> None:
+    """Tell of the first few rows that failed (id, reason), and how many more there are."""
+    for row_id, reason in failures[:SHOWN_FAILURES]:
+        say(f"{name}: {row_id}: {reason}")
+    if len(failures) > SHOWN_FAILURES:
+        say(f"{name}: ... and {len(failures) - SHOWN_FAILURES} more failures")
+
+
 def finish_rows(
     name: str, result: RunResult, *, keep_going: bool, as_json: bool, quiet: bool
 ) -> None:
     """The end of a stage that wrote rows: a summary, its failures, the exit code."""
-    for line in result.failures[:5]:
-        say(f"{name}: {line['id']}: {line['reason']}")
-    hidden = len(result.failures) - 5
-    if hidden > 0:
-        say(f"{name}: ... and {hidden} more failures")
+    say_failures(name, [(line["id"], line["reason"]) for line in result.failures])
     summary = f"{name}: {result.rows} rows"
     if result.output != "-":
         summary += f" in {result.shards_written} shards to {result.output}"

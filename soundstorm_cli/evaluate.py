@@ -19,6 +19,7 @@ from soundstorm_cli.common import (
     progress,
     resolve_input,
     say,
+    say_failures,
 )
 from stages.errors import DataMismatch
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from stages.evaluation.systems import System
 
 NAME = "eval"
-SHOWN_FAILURES = 5
 
 
 def evaluate(
@@ -278,10 +278,7 @@ def _explain(result: dict[str, Any], failures: list[tuple[str, str]], *, quiet: 
         say(f"{NAME}: {measure} skipped: {reason}", quiet=quiet)
     for name, ids in result.get("missing", {}).items():
         say(f"{NAME}: {name} lacks {len(ids)} utterances ({ids[0]}, ...), left out for all systems")
-    for row_id, reason in failures[:SHOWN_FAILURES]:
-        say(f"{NAME}: {row_id}: {reason}")
-    if len(failures) > SHOWN_FAILURES:
-        say(f"{NAME}: ... and {len(failures) - SHOWN_FAILURES} more failures")
+    say_failures(NAME, failures)
 
 
 def _show(grids: list[Grid], *, to_stderr: bool) -> None:

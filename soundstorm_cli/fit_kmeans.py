@@ -19,6 +19,7 @@ from soundstorm_cli.common import (
     progress,
     resolve_input,
     say,
+    say_failures,
     worker_count,
 )
 from soundstorm_cli.semantic_options import (
@@ -73,7 +74,7 @@ def fit_kmeans(
         int,
         typer.Option("--passes", help="Mini-batch passes over all frames, if memory is too small."),
     ] = 2,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=(1 << 31) - 1)] = 0,
     workers: WorkersOption = None,
     batch_seconds: BatchSecondsOption = None,
     device: DeviceOption = "auto",
@@ -92,6 +93,8 @@ def fit_kmeans(
 
     folder = Path(output)
     _refuse_to_overwrite(folder, force=force)
+    if not 0 < memory < float("inf"):
+        raise DataMismatch(f"--memory {memory} is no amount in GiB, such as 2")
     choice = encoder_choice(encoder or "logmel", layer=layer, rate=rate, reduce=reduce)
     config = ClusteringConfig(
         clusters=clusters,
@@ -105,7 +108,10 @@ def fit_kmeans(
         source.require_columns("audio")
         rows: list[dict[str, Any]] = list(source.rows(columns=["id", "audio"]))
     place = pick_device(device)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataMismatch(f"{folder} cannot be made ({error.strerror}): choose another") from None
     with progress(NAME, len(rows), quiet=quiet) as advance:
         result = fit(
             load_chosen(choice, device=place),
@@ -121,8 +127,8 @@ def fit_kmeans(
     log = FailureLog(folder / FAILURES_NAME)
     for row_id, reason in result.failures:
         log.add(row_id, reason)
-        say(f"{NAME}: {row_id}: {reason}")
     log.save()
+    say_failures(NAME, result.failures)
     report = result.kmeans.report
     say(
         f"{NAME}: {report['frames']} frames of {report['utterances']} utterances, inertia "
@@ -133,7 +139,7 @@ def fit_kmeans(
     )
     finish(
         {"output": output, "encoder": result.kmeans.encoder, "clusters": clusters,
-         "failed": len(result.failures), **report},
+         "failed": len(result.failures), "failures": log.lines, **report},
         failed=len(result.failures),
         keep_going=keep_going,
         as_json=as_json,

@@ -61,7 +61,7 @@ def _print_description(description: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False)  # a path may hold what looks like it
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for key, value in description.items():
         if key in ("stages", "codes_in_use", "config", "tokens", "extra"):

@@ -138,7 +138,7 @@ def train(
         if processes.is_first:
             finish(
                 {
-                    "run": str(run),
+                    "output": str(run),
                     "step": result.step,
                     "start_step": result.start_step,
                     "seconds": result.seconds,

@@ -21,12 +21,12 @@ from soundstorm_cli.common import (
     refuse_json_with_stream,
     resolve_input,
     say,
+    say_failures,
 )
 from stages.errors import DataMismatch
 
 NAME = "vocode"
 DEFAULT_OUTPUT = "wavs"
-SHOWN_FAILURES = 5
 
 
 class SoundFormat(StrEnum):
@@ -101,10 +101,7 @@ def vocode(
                     force=force,
                     advance=advance,
                 )
-    for line in result.failures[:SHOWN_FAILURES]:
-        say(f"{NAME}: {line['id']}: {line['reason']}")
-    if len(result.failures) > SHOWN_FAILURES:
-        say(f"{NAME}: ... and {len(result.failures) - SHOWN_FAILURES} more failures")
+    say_failures(NAME, [(line["id"], line["reason"]) for line in result.failures])
     where = "standard output" if sink is not None else output
     already = f", {result.skipped} were there already" if result.skipped else ""
     say(f"{NAME}: {result.rows} rows, {result.seconds:.1f} s to {where}{already}", quiet=quiet)

@@ -76,6 +76,8 @@ def test_a_bad_file_is_reported_and_the_rest_is_used(
         (["--rate", "25", "--reduce", "median"], "--reduce median is neither"),
         (["--device", "warp"], "there is no device warp"),
         (["--memory", "0.0000001"], "allow more memory"),
+        (["--memory", "nan"], "--memory nan is no amount"),
+        (["-o", "{corpus}/manifest.tsv/km"], "cannot be made (Not a directory)"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_2(
@@ -85,6 +87,7 @@ def test_mistakes_are_one_sentence_and_exit_2(
     options: list[str],
     sentence: str,
 ) -> None:
+    options = [option.format(corpus=corpus) for option in options]
     assert fit(corpus, "-o", tmp_path / "km", *options) == 2
     err = capsys.readouterr().err
     assert sentence in err
