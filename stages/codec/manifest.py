@@ -70,8 +70,8 @@ class Manifest:
     def add(self, entry: SoundFile) -> None:
         """Note a file that is about to get its name."""
         before = self._by_id.get(entry.id, entry)
-        for file in (before.file, entry.file):  # they differ where the format does
-            (self._folder / file).unlink(missing_ok=True)
+        for name in (before.file, entry.file):  # they differ where the format does
+            (self._folder / name).unlink(missing_ok=True)
         line = json.dumps(asdict(entry), ensure_ascii=False) + "\n"
         # Opened anew each time: another job may have put a new manifest in its place.
         with locked_folder(self._folder), (self._folder / MANIFEST_NAME).open("ab") as file:
