@@ -6,7 +6,6 @@ python scripts/plot_spectrograms.py OUT.png recording=a.opus codec=b.wav soundst
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import matplotlib as mpl
 
@@ -24,7 +23,7 @@ WINDOW, HOP = 512, 128
 def main(target: str, systems: list[str]) -> None:
     """Write a picture with a row for each `name=path`, all on one scale of 80 dB."""
     named = [system.split("=", 1) for system in systems]
-    sounds = [read_audio(Path(path), sample_rate=RATE).samples[0] for _, path in named]
+    sounds = [read_audio(path, sample_rate=RATE).samples[0] for _, path in named]
     seconds = max(map(len, sounds)) / RATE
     figure, axes = plt.subplots(
         len(named), 1, figsize=(9, 1.7 * len(named) + 0.5), sharex=True, squeeze=False
@@ -40,7 +39,7 @@ def main(target: str, systems: list[str]) -> None:
         axis.set_xlim(0, seconds)
     axes[-1, 0].set_xlabel("seconds")
     figure.tight_layout()
-    figure.savefig(target, dpi=110)
+    figure.savefig(target, dpi=80)
 
 
 if __name__ == "__main__":
