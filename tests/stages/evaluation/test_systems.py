@@ -131,5 +131,5 @@ def test_a_lost_recording_is_the_row_s_failure(tmp_path: Path) -> None:
 
 def test_two_rows_with_one_id_are_refused(write_tokens: WriteTokens, token_rows: list[Row]) -> None:
     token_rows[1]["id"] = "u0"
-    with pytest.raises(DataMismatch, match="two rows with the id u0"):
+    with pytest.raises(DataMismatch, match="two rows have the id u0"):
         open_system("mine", str(write_tokens(token_rows)))
