@@ -14,6 +14,8 @@ import typer
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
+    from stages.shards.partition import Shard
+    from stages.shards.row_stage import RowStage
     from stages.shards.runner import RunResult
     from stages.shards.source import RowSource
 
@@ -161,6 +163,31 @@ def progress(
     ) as bar:
         task = bar.add_task(description, total=total)
         yield lambda amount: bar.advance(task, amount)
+
+
+def run_with_progress(
+    stage: RowStage,
+    source: RowSource,
+    *,
+    output: str,
+    shard: Shard | None,
+    force: bool,
+    quiet: bool,
+    rows_per_shard: int = 256,
+) -> RunResult:
+    """Run a row stage under a progress bar; what may go wrong is `run_row_stage`'s."""
+    from stages.shards.runner import run_row_stage
+
+    with progress(stage.name, source.num_rows, quiet=quiet) as advance:
+        return run_row_stage(
+            stage,
+            source,
+            output=output,
+            shard=shard,
+            force=force,
+            rows_per_shard=rows_per_shard,
+            advance=advance,
+        )
 
 
 def finish(result: dict[str, Any], *, failed: int, keep_going: bool, as_json: bool) -> None:

@@ -18,10 +18,10 @@ from soundstorm_cli.common import (
     finish_rows,
     open_inputs,
     pick_device,
-    progress,
     refuse_json_with_stream,
     resolve_input,
     resolve_output,
+    run_with_progress,
 )
 from soundstorm_cli.semantic_options import batch_seconds_for
 from soundstorm_cli.voice import VoiceSource, load_voice
@@ -149,7 +149,6 @@ def decode(
 
         import torch
 
-        from stages.shards.runner import run_row_stage
         from stages.soundstorm.decoder import Decoder
         from stages.soundstorm.decoding import DecodeOptions
         from stages.soundstorm.model import from_model_file
@@ -171,10 +170,9 @@ def decode(
             batch_seconds=batch_seconds_for(place, batch_seconds),
             trace=stack.enter_context(TraceFile(Path(trace), levels=count)) if trace else None,
         )
-        with progress(NAME, source.num_rows, quiet=quiet) as advance:
-            result = run_row_stage(
-                stage, source, output=target, shard=part, force=force, advance=advance
-            )
+        result = run_with_progress(
+            stage, source, output=target, shard=part, force=force, quiet=quiet
+        )
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
 
 

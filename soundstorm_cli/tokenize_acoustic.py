@@ -19,10 +19,10 @@ from soundstorm_cli.common import (
     finish_rows,
     open_inputs,
     pick_device,
-    progress,
     refuse_json_with_stream,
     resolve_input,
     resolve_output,
+    run_with_progress,
     worker_count,
 )
 
@@ -73,18 +73,16 @@ def tokenize_acoustic(
     with open_inputs(resolve_input(inputs)) as source:
         from stages.codec.registry import load_codec
         from stages.codec.tokenizer import AcousticTokenizer
-        from stages.shards.runner import run_row_stage
 
         model = load_codec(codec, levels=levels, bitrate=bitrate, device=pick_device(device))
         stage = AcousticTokenizer(model, workers=worker_count(workers))
-        with progress(NAME, source.num_rows, quiet=quiet) as advance:
-            result = run_row_stage(
-                stage,
-                source,
-                output=target,
-                shard=part,
-                force=force,
-                rows_per_shard=rows_per_shard,
-                advance=advance,
-            )
+        result = run_with_progress(
+            stage,
+            source,
+            output=target,
+            shard=part,
+            force=force,
+            rows_per_shard=rows_per_shard,
+            quiet=quiet,
+        )
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)

@@ -19,10 +19,10 @@ from soundstorm_cli.common import (
     finish_rows,
     open_inputs,
     pick_device,
-    progress,
     refuse_json_with_stream,
     resolve_input,
     resolve_output,
+    run_with_progress,
     worker_count,
 )
 from soundstorm_cli.semantic_options import (
@@ -91,7 +91,6 @@ def tokenize_semantic(
 
         from stages.semantic.kmeans import load_kmeans
         from stages.semantic.tokenizer import SemanticTokenizer
-        from stages.shards.runner import run_row_stage
 
         clusters = load_kmeans(Path(kmeans))
         place = pick_device(device)
@@ -103,16 +102,15 @@ def tokenize_semantic(
             workers=worker_count(workers),
             batch_seconds=batch_seconds_for(place, batch_seconds),
         )
-        with progress(NAME, source.num_rows, quiet=quiet) as advance:
-            result = run_row_stage(
-                stage,
-                source,
-                output=target,
-                shard=part,
-                force=force,
-                rows_per_shard=rows_per_shard,
-                advance=advance,
-            )
+        result = run_with_progress(
+            stage,
+            source,
+            output=target,
+            shard=part,
+            force=force,
+            rows_per_shard=rows_per_shard,
+            quiet=quiet,
+        )
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
 
 
