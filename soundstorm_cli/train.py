@@ -46,7 +46,18 @@ def train(
     ] = None,
     codec: Annotated[
         str | None,
-        typer.Option("--codec", help="For --model vocoder: the codec whose frames it ends on."),
+        typer.Option(
+            "--codec",
+            help="For soundstorm: the tokens' codec, from whose codebooks embeddings start. For "
+            "vocoder: the codec whose frames it ends on.",
+        ),
+    ] = None,
+    kmeans: Annotated[
+        str | None,
+        typer.Option(
+            "--kmeans",
+            help="For soundstorm: the tokens' k-means, from whose centroids embeddings start.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
     max_steps: Annotated[
@@ -81,7 +92,7 @@ def train(
     checkpoint and a model folder that `decode --model` takes. Under torchrun, all processes
     train one model.
     """
-    settings = _settings(model, preset, config, assignments or [], seed, codec)
+    settings = _settings(model, preset, config, assignments or [], seed, codec=codec, kmeans=kmeans)
     import torch
 
     from soundstorm_cli.common import pick_device, worker_count
@@ -173,7 +184,7 @@ def _settings(
     config: str | None,
     assignments: list[str],
     seed: int | None,
-    codec: str | None,
+    **recipe: str | None,
 ) -> TrainingSettings:
     """The preset, then the TOML file, then the flags."""
     from stages.training.presets import preset
@@ -183,6 +194,7 @@ def _settings(
     if config is not None:
         settings = overlay(settings, read_toml(config), where=config)
     settings = overlay(settings, parse_assignments(assignments), where="--set")
-    if codec is not None:
-        settings = overlay(settings, {"recipe": {"codec": codec}}, where="--codec")
+    for name, value in recipe.items():
+        if value is not None:
+            settings = overlay(settings, {"recipe": {name: value}}, where=f"--{name}")
     return settings if seed is None else overlay(settings, {"seed": seed}, where="--seed")

@@ -82,6 +82,14 @@ class Codec(ABC):
     def decode(self, tokens: AcousticTokens) -> AudioBatch:
         """Turn `[B, T, Q]` codes (Q at most `levels`) into `[B, C, N]` audio."""
 
+    @abstractmethod
+    def codebooks(self) -> Tensor:
+        """The vectors that codes stand for: `[Q, C, D]` float32 on the CPU.
+
+        A frame's Q entries add up to its quantised features, but for a vector that all frames
+        share. SoundStorm's embeddings can start from them.
+        """
+
     @property
     def hop(self) -> int:
         """Samples of a frame."""

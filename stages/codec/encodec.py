@@ -114,6 +114,11 @@ class EncodecCodec(Codec):
             target[:, : made.shape[1]] = made
         return AudioBatch(samples=samples, lengths=tokens.lengths * self.hop)
 
+    def codebooks(self) -> Tensor:
+        """`[Q, 1024, 128]`."""
+        layers = self._network.quantizer.vq.layers[: self.levels]
+        return torch.stack([layer.codebook.detach().float().cpu() for layer in layers])
+
     def _scale(self) -> Tensor | None:
         if not self._network.normalize:
             return None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from stages.codec.base import AcousticTokens, AudioBatch, Codec
 from stages.codec.levels import choose_levels
@@ -104,6 +105,18 @@ class LyraCodec(Codec):
             target[0, : len(row)] = torch.from_numpy(row)
         return AudioBatch(samples=samples, lengths=tokens.lengths * HOP)
 
+    def codebooks(self) -> Tensor:
+        """`[Q, 16, 64]`, read from the quantiser by turning single codes into features."""
+        entries = torch.zeros(self.levels, CODEBOOK_SIZE, FEATURES)
+        for level in range(self.levels):
+            indices = np.full((LEVELS, 1, 1), UNUSED, dtype=np.int32)
+            indices[:level] = 0  # a level counts only if all the coarser ones are there
+            without = self._features(indices)
+            for code in range(CODEBOOK_SIZE):
+                indices[level, 0, 0] = code
+                entries[level, code] = torch.from_numpy(self._features(indices) - without)
+        return entries
+
     def _check(self) -> bool:
         """Whether the three files have the geometry of this release."""
         try:
@@ -144,9 +157,14 @@ class LyraCodec(Codec):
         samples = np.zeros((len(codes), HOP), dtype=np.float32)
         for index, frame in enumerate(codes):
             indices[:levels, 0, 0] = frame
-            features = self._dequantize(encoding_indices=indices)["output_0"]  # [1, 1, 64]
+            features = self._features(indices)[None, None]  # [1, 1, 64]
             samples[index] = decode(input_audio=features)["output_0"][0]
         return samples.reshape(-1)
+
+    def _features(self, indices: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """The codes of one frame, `[46, 1, 1]`, to features, `[64]`."""
+        features = self._dequantize(encoding_indices=indices)["output_0"]  # [1, 1, 64]
+        return np.array(features[0, 0], dtype=np.float32)
 
 
 def _interpreter(path: Path) -> Any:

@@ -58,7 +58,12 @@ class TrainingMask:
         return acoustic.masked_fill(hidden.to(acoustic.device, non_blocking=True), mask_token)
 
 
-def draw_mask(lengths: Tensor, levels: int, generator: torch.Generator) -> TrainingMask:
+def draw_mask(
+    lengths: Tensor,
+    levels: int,
+    generator: torch.Generator,
+    level_weights: Tensor | None = None,
+) -> TrainingMask:
     """Draw the mask of a batch.
 
     The paper counts frames from 1 and masks `t' > t` with t from 0 to T - 1; counted from 0, as
@@ -68,6 +73,7 @@ def draw_mask(lengths: Tensor, levels: int, generator: torch.Generator) -> Train
         lengths: `[B]` int64 on the CPU, each at least 1; T is the longest.
         levels: Q.
         generator: a CPU generator; the same state gives the same mask.
+        level_weights: `[Q]`, how often each level is drawn; all alike (the paper's) if None.
     """
     B, T = len(lengths), int(lengths.max())
 
@@ -76,7 +82,10 @@ def draw_mask(lengths: Tensor, levels: int, generator: torch.Generator) -> Train
         return torch.rand(*shape, dtype=torch.float64, generator=generator)
 
     delimiter = (uniform(B) * lengths).long()
-    level = torch.randint(levels, (B,), generator=generator)
+    if level_weights is None:
+        level = torch.randint(levels, (B,), generator=generator)
+    else:
+        level = torch.multinomial(level_weights, B, replacement=True, generator=generator)
     ratio = torch.cos(uniform(B) * (math.pi / 2))
     frame = torch.arange(T)[None, :]
     generated = (frame >= delimiter[:, None]) & (frame < lengths[:, None])

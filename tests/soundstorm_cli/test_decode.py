@@ -51,6 +51,9 @@ class TinyCodec(Codec):
     def decode(self, tokens: AcousticTokens) -> AudioBatch:
         raise NotImplementedError
 
+    def codebooks(self) -> torch.Tensor:
+        raise NotImplementedError
+
 
 @pytest.fixture(scope="module")
 def kmeans(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TokenSpec]:

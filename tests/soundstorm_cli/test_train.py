@@ -8,11 +8,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages.nn.model_file import WEIGHTS_NAME
+from stages.semantic.kmeans import load_kmeans, save_kmeans
 
 TINY = [
     "--set", "network.layers=1", "--set", "network.heads=2", "--set", "network.width=16",
@@ -69,7 +75,11 @@ def test_other_settings_are_refused_by_name(
         (["--set", "network.depth=1"], "the settings' network sets depth, which a SoundStorm does"),
         (["--set", "network.layers=deep"], "sets layers to 'deep', which is no int"),
         (["--config", "no.toml"], "no.toml cannot be read: No such file or directory"),
-        (["--codec", "x"], "soundstorm has no recipe: only the vocoder has"),
+        (["--codec", "x"], "x is no codec: use encodec_24khz, encodec_48khz, lyra:FOLDER"),
+        (["--kmeans", "x"], "x is no model: it has no config.json"),
+        (["--model", "codec", "--kmeans", "x"], "codec has no recipe: only soundstorm and vocoder"),
+        (["--set", "recipe.level_power=-1"], "recipe.level_power must be at least 0"),
+        (["--set", "recipe.adversarial_from=3"], "recipe: there is no setting recipe.adversarial"),
         (["--init", "nothing"], "nothing is no model: it has no config.json"),
         (["--device", "tpu"], "there is no device tpu here"),
     ],
@@ -99,6 +109,25 @@ def test_data_that_does_not_fit_is_refused(
     ended = command("train", pipeline.full, "-o", pipeline.kmeans, *TINY)
     assert ended.code == 2
     assert "holds a model and no run to resume: use another -o" in ended.err
+
+
+def test_embeddings_start_from_the_tokens_models(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path
+) -> None:
+    arguments = ["train", pipeline.full, *TINY, "--max-steps", 0]
+    makers = ["--codec", pipeline.codec, "--kmeans", pipeline.kmeans]
+    assert command(*arguments, "-o", tmp_path / "random").code == 0
+    assert command(*arguments, "-o", tmp_path / "placed", *makers).code == 0
+    assert command(*arguments, "-o", tmp_path / "placed", *makers).code == 0  # resumes
+    random, placed = (load_file(tmp_path / run / WEIGHTS_NAME) for run in ("random", "placed"))
+    moved = {name for name in random if not torch.equal(random[name], placed[name])}
+    assert moved == {"acoustic_table", "semantic_table", "head_weight"}
+    other = tmp_path / "other"
+    kmeans = load_kmeans(pipeline.kmeans)
+    save_kmeans(replace(kmeans, centroids=kmeans.centroids + 1), other)
+    refused = command(*arguments, "-o", tmp_path / "refused", "--kmeans", other)
+    assert refused.code == 2
+    assert f"the semantic tokens of the training set and {other} do not fit" in refused.err
 
 
 def test_starting_from_another_run(

@@ -102,6 +102,12 @@ class MelRVQCodec(Codec):
                 target[0, : made.shape[1]] = made[0].cpu()
         return AudioBatch(samples=samples, lengths=tokens.lengths * self.hop)
 
+    def codebooks(self) -> Tensor:
+        """`[Q, C, D]`, D the width of what is quantised."""
+        quantizer = self._network.quantizer
+        entries = [quantizer.entries(level).cpu() for level in range(self.levels)]
+        return torch.stack(entries)
+
     def _decode_row(self, codes: Tensor) -> Tensor:
         """`[1, T, Q]` to `[1, T x hop]`."""
         size = torch.tensor([codes.shape[1]], device=self._device)

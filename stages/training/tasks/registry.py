@@ -102,6 +102,8 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "best-rq": _best_rq,
 }
 
+WITH_RECIPE = ("soundstorm", "vocoder")
+
 
 def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     """The task of `settings.model`.
@@ -111,6 +113,6 @@ def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     """
     if settings.model not in MODELS:
         raise DataMismatch(f"there is no model {settings.model}; there are {', '.join(MODELS)}")
-    if settings.recipe and settings.model != "vocoder":
-        raise DataMismatch(f"{settings.model} has no recipe: only the vocoder has")
+    if settings.recipe and settings.model not in WITH_RECIPE:
+        raise DataMismatch(f"{settings.model} has no recipe: only {' and '.join(WITH_RECIPE)} have")
     return MODELS[settings.model](settings, inputs)

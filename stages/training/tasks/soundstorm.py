@@ -21,6 +21,7 @@ from stages.soundstorm.network import SoundStorm
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
+from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
 
@@ -47,6 +48,7 @@ def collate(
     levels: int,
     *,
     level_of: Mapping[Window, int] | None = None,
+    level_weights: Tensor | None = None,
 ) -> TokenBatch:
     """Put windows into one batch and draw each one's mask from its own seed.
 
@@ -57,6 +59,7 @@ def collate(
         windows: of like length, for little padding.
         levels: Q, levels that are trained.
         level_of: the masks' levels by window, instead of random ones.
+        level_weights: `[Q]`, how often each level is drawn; all alike if None.
     """
     lengths = torch.tensor([window.length for window in windows])
     T = int(lengths.max())
@@ -69,7 +72,7 @@ def collate(
         semantic[row, : window.length] = codes
         acoustic[row, : window.length] = frames[:, :levels]
         generator = torch.Generator().manual_seed(window.seed)
-        mask = draw_mask(lengths[row : row + 1], levels, generator)
+        mask = draw_mask(lengths[row : row + 1], levels, generator, level_weights)
         if level_of is not None:
             mask = replace(mask, level=torch.tensor([level_of[window]]))
         masks.append(mask)
@@ -90,8 +93,14 @@ def collate(
 class TokenWindows:
     """The training batches of each step."""
 
-    def __init__(self, store: TokenStore, settings: TrainingSettings, levels: int) -> None:
-        self._store, self._levels = store, levels
+    def __init__(
+        self,
+        store: TokenStore,
+        settings: TrainingSettings,
+        levels: int,
+        level_weights: Tensor | None,
+    ) -> None:
+        self._store, self._levels, self._level_weights = store, levels, level_weights
         rate = float(store.acoustic_spec.frame_rate)  # only bounds windows: nothing is mapped by it
         self._budget = max(1, int(settings.micro_batch_seconds * rate))
         self._sampler = WindowSampler(
@@ -105,7 +114,8 @@ class TokenWindows:
 
     def micro_batches(self, step: int, rank: int, world: int) -> list[TokenBatch]:
         parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
-        return [collate(self._store, part, self._levels) for part in parts]
+        weights = self._level_weights
+        return [collate(self._store, part, self._levels, level_weights=weights) for part in parts]
 
 
 class SoundStormTask(Task[TokenBatch]):
@@ -122,11 +132,13 @@ class SoundStormTask(Task[TokenBatch]):
         """Build the network and its data.
 
         Raises:
-            DataMismatch: if the settings of the network are not those of a SoundStorm, or the
-                validation tokens are not of the training tokens' kind.
+            DataMismatch: if the settings of the network or the recipe are not those of a
+                SoundStorm, or validation tokens or the recipe's models are not of the training
+                tokens' kind.
         """
         self.settings, self.device = settings, device
         self.store, self.valid = store, valid
+        recipe = SoundStormRecipe.of(settings.recipe)
         if valid is not None:
             for ours, theirs in (
                 (store.semantic_spec, valid.semantic_spec),
@@ -149,9 +161,17 @@ class SoundStormTask(Task[TokenBatch]):
                 f"and the model {self.config.levels}: tokenize both alike"
             )
         torch.manual_seed(derive_seed(settings.seed, "weights"))
-        self.network = SoundStorm(self.config).to(device)
+        network = SoundStorm(self.config)
+        recipe.start(
+            network,
+            store.semantic_spec,
+            store.acoustic_spec,
+            seed=derive_seed(settings.seed, "embeddings"),
+        )
+        self.network = network.to(device)
         self.players = {MODEL: self.network}
-        self.data = TokenWindows(store, settings, self.config.levels)
+        levels = self.config.levels
+        self.data = TokenWindows(store, settings, levels, recipe.level_weights(levels))
         self.data_fingerprint = store.fingerprint
 
     def loss(self, player: str, batch: TokenBatch, step: int) -> StepOutput:

@@ -106,3 +106,14 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataMismatch, match="is no checkpoint of encodec_24khz") as refused:
             EncodecCodec("encodec_24khz", checkpoint=path)
         assert "\n" not in str(refused.value)
+
+
+def test_a_frames_entries_add_up_to_what_was_quantised(both: tuple[Any, EncodecCodec]) -> None:
+    model, codec = both
+    codebooks = codec.codebooks()  # [Q, 1024, 128]
+    assert len(codebooks) == codec.levels
+    codes = torch.randint(1024, (5, codec.levels))
+    total = codebooks[torch.arange(codec.levels), codes].sum(dim=1)  # [5, 128]
+    with torch.no_grad():
+        expected = model.quantizer.decode(codes.T[:, None])  # [1, 128, 5]
+    torch.testing.assert_close(total, expected[0].T)

@@ -109,3 +109,14 @@ def test_without_the_runtime_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(DataMismatch, match=r"pip install 'soundstorm\[lyra\]'"):
         LyraCodec(folder)
+
+
+def test_a_frames_entries_add_up_to_its_features(lyra: LyraCodec) -> None:
+    codebooks = lyra.codebooks()
+    assert codebooks.shape == (15, 16, 64)
+    assert float(codebooks.std(dim=1).mean(dim=1).diff().max()) < 0.3  # coarse to fine
+    codes = torch.randint(16, (15,))
+    indices = np.full((46, 1, 1), -1, np.int32)
+    indices[:15, 0, 0] = codes
+    total = codebooks[torch.arange(15), codes].sum(dim=0)
+    torch.testing.assert_close(total, torch.from_numpy(lyra._features(indices)))

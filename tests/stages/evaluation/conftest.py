@@ -57,6 +57,9 @@ class ToneCodec(Codec):
         samples = (tokens.codes[:, :, 0, None] / 10 * wave).flatten(1)[:, None]
         return AudioBatch(samples=samples, lengths=tokens.lengths * 320)
 
+    def codebooks(self) -> torch.Tensor:
+        return (torch.arange(8) / 10)[None, :, None]
+
 
 class NumberSystem(System):
     """Sound that is a constant, one number an utterance; None is a row that cannot be had."""

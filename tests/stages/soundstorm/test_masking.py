@@ -80,3 +80,12 @@ def test_single_frames_are_never_prompt() -> None:
     mask = draw([1] * 100)
     assert int(mask.delimiter.max()) == 0
     assert 20 < int(mask.masked.sum()) < 95
+
+
+def test_levels_can_be_drawn_unevenly() -> None:
+    lengths = torch.tensor([10] * 20_000)
+    weights = torch.tensor([6.0, 3.0, 0.0, 1.0])
+    mask = draw_mask(lengths, 4, torch.Generator().manual_seed(0), weights)
+    shares = torch.bincount(mask.level, minlength=4) / 20_000
+    assert (shares - weights / 10).abs().max() < 0.015
+    assert shares[2] == 0

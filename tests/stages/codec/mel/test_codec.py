@@ -11,7 +11,7 @@ import torch
 from stages.codec.base import AcousticTokens, AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.mel.config import VocoderConfig
-from stages.codec.mel.model import save_vocoder
+from stages.codec.mel.model import load_mel_codec, save_vocoder
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 
@@ -41,6 +41,15 @@ def test_fewer_levels_are_the_first_ones_and_more_are_refused(tiny_codec: Path) 
     )
     with pytest.raises(DataMismatch, match="has 3 levels, and these tokens 4"):
         three.decode(too_many)
+
+
+def test_a_frames_entries_add_up_to_what_was_quantised(tiny_codec: Path) -> None:
+    codec = MelRVQCodec(tiny_codec, levels=2)
+    codebooks = codec.codebooks()
+    assert codebooks.shape == (2, 32, 8)
+    codes = torch.randint(32, (1, 5, 2))
+    total = codebooks[0][codes[0, :, 0]] + codebooks[1][codes[0, :, 1]]
+    torch.testing.assert_close(total, load_mel_codec(tiny_codec)[0].quantizer.decode(codes)[0])
 
 
 def test_tokens_outlive_their_vocoder(tiny_codec: Path) -> None:

@@ -1,0 +1,70 @@
+"""What only SoundStorm's training has: which levels it practises, and where embeddings start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.codec.registry import load_codec
+from stages.errors import DataMismatch
+from stages.semantic.kmeans import load_kmeans
+from stages.shards.spec import TokenSpec
+from stages.soundstorm.network import SoundStorm
+from stages.soundstorm.warm_start import start_acoustic, start_semantic
+from stages.training.settings import overlay
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormRecipe:
+    """The fields of `recipe`."""
+
+    level_power: float = 0.0
+    """Level q (from 1) is practised with weight `q ** -level_power`: 0 is the paper's, every level
+    alike; 1 gives the first of 12 levels a third of the examples. The coarse levels carry the
+    words, and with few steps they are what falls short."""
+
+    codec: str = ""
+    """The tokens' codec, as `--codec` takes it: embeddings and heads start from its codebooks.
+    Empty for a random start."""
+
+    kmeans: str = ""
+    """Folder of the tokens' k-means: condition embeddings start from its centroids. Empty for a
+    random start."""
+
+    def __post_init__(self) -> None:
+        if self.level_power < 0:
+            raise DataMismatch("the setting recipe.level_power must be at least 0")
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> SoundStormRecipe:
+        """From the settings' `recipe`; DataMismatch for a field that is unknown or ill-typed."""
+        return overlay(SoundStormRecipe(), values, where="recipe", prefix="recipe.")
+
+    def level_weights(self, levels: int) -> Tensor | None:
+        """`[Q]` for `draw_mask`; None where all are alike."""
+        if self.level_power == 0:
+            return None
+        return torch.arange(1, levels + 1, dtype=torch.float64) ** -self.level_power
+
+    def start(
+        self, network: SoundStorm, semantic: TokenSpec, acoustic: TokenSpec, *, seed: int
+    ) -> None:
+        """Start the embeddings from the models that made the tokens.
+
+        Raises:
+            DataMismatch: if one is not the model of the tokens.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        if self.codec:
+            codec = load_codec(self.codec, levels=acoustic.levels)
+            acoustic.require_same(codec.spec, ours="the training set", theirs=self.codec)
+            start_acoustic(network, codec.codebooks(), generator)
+        if self.kmeans:
+            kmeans = load_kmeans(Path(self.kmeans))
+            semantic.require_same(kmeans.tokens, ours="the training set", theirs=self.kmeans)
+            start_semantic(network, torch.from_numpy(kmeans.centroids), generator)

@@ -1,0 +1,74 @@
+"""A start from codebooks and centroids: what is near stays near, and nothing else moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.network import SoundStorm
+from stages.soundstorm.warm_start import start_acoustic, start_semantic
+
+LEVELS, CODES, CLUSTERS, WIDTH = 3, 40, 50, 128
+
+
+def build() -> SoundStorm:
+    torch.manual_seed(0)
+    return SoundStorm(
+        SoundStormConfig(
+            levels=LEVELS, codebook_size=CODES, semantic_codebook_size=CLUSTERS, layers=1,
+            heads=2, width=WIDTH, feed_forward=16,
+        )
+    )  # fmt: skip
+
+
+def changed(start: Callable[[SoundStorm], None]) -> tuple[SoundStorm, set[str]]:
+    """The network after `start`, and the names of the parameters that it changed."""
+    network, before = build(), build().state_dict()
+    start(network)
+    now = network.state_dict()
+    return network, {name for name in now if not torch.equal(now[name], before[name])}
+
+
+def correlation(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Of the distances between all pairs of rows."""
+    pair = torch.stack((torch.pdist(ours), torch.pdist(theirs)))
+    return float(torch.corrcoef(pair)[0, 1])
+
+
+def test_acoustic_tokens_that_sound_alike_start_alike() -> None:
+    random = torch.Generator().manual_seed(1)
+    codebooks = torch.randn(LEVELS + 1, CODES, 5, generator=random)
+    codebooks[0] *= 30  # a first level that is far louder than the others, and off centre
+    codebooks[0] += 100
+    network, names = changed(lambda net: start_acoustic(net, codebooks, random))
+    assert names == {"acoustic_table", "head_weight"}
+    assert torch.equal(network.acoustic_table[-1], build().acoustic_table[-1])  # the mask's
+    tables = network.acoustic_table[:-1].detach().view(LEVELS, CODES, WIDTH)
+    for level in range(LEVELS):
+        assert correlation(tables[level], codebooks[level]) > 0.85
+        head = network.head_weight.detach()[level]
+        assert correlation(head, codebooks[level]) > 0.85
+        assert abs(float(head.std()) * WIDTH**0.5 - 0.5) < 0.01
+    variances = tables.var(dim=1).mean(dim=1)
+    assert abs(float(variances.sum()) - LEVELS / (LEVELS + 1)) < 0.05
+    assert 10 < float(variances[0] / variances[1]) < 100  # louder still, by 30 and not by 900
+
+
+def test_an_unused_level_starts_without_a_place() -> None:
+    random = torch.Generator().manual_seed(1)
+    codebooks = torch.randn(LEVELS, CODES, 5, generator=random)
+    codebooks[1] = 7.0
+    network, _ = changed(lambda net: start_acoustic(net, codebooks, random))
+    assert bool(network.acoustic_table.isfinite().all())
+    assert float(network.acoustic_table.detach()[CODES : 2 * CODES].std()) < 0.1
+
+
+def test_semantic_tokens_start_where_their_clusters_lie() -> None:
+    random = torch.Generator().manual_seed(2)
+    centroids = 9 + torch.randn(CLUSTERS, 6, generator=random)
+    network, names = changed(lambda net: start_semantic(net, centroids, random))
+    assert names == {"semantic_table"}
+    assert correlation(network.semantic_table.detach(), centroids) > 0.85
+    assert abs(float(network.semantic_table.detach().std()) - 0.6) < 0.05
