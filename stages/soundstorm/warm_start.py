@@ -14,9 +14,12 @@ from torch import Tensor
 
 from stages.soundstorm.network import SoundStorm
 
-LEVEL_POWER = 0.5
-"""How much of the levels' differences in size is taken out: 0 none, 1 all. A residual quantiser's
-first level can be tens of times louder than its last, which would then hardly be seen."""
+SCALE = 2.0
+"""Times the deviation of a random start: what is meant is then heard above the Conformer's first,
+random answers."""
+
+CONDITION_DEVIATION = 0.6
+"""Of the condition's embeddings before `SCALE`: near that of all the acoustic levels together."""
 
 OWN_NOISE = 0.05
 """Deviation of what tells entries apart that the codebooks have at one place."""
@@ -35,12 +38,9 @@ def start_acoustic(network: SoundStorm, codebooks: Tensor, generator: torch.Gene
     levels, size, width = network.config.levels, network.config.codebook_size, network.config.width
     entries = codebooks[:levels].float().cpu()
     entries = entries - entries.mean(dim=1, keepdim=True)
-    deviation = entries.std(dim=(1, 2), keepdim=True).clamp_min(1e-8)
-    entries = entries / deviation**LEVEL_POWER
     placed = _project(entries.flatten(0, 1), width, generator).view(levels, size, width)
-    # As in a random start, the levels and the condition have variance 1 together.
-    variance = placed.var(dim=1).mean(dim=1).sum()
-    placed = placed * (levels / (levels + 1) / variance.clamp_min(1e-12)).sqrt()
+    variance = placed.var(dim=1).mean(dim=1).sum()  # of the sum over levels
+    placed = placed * (SCALE * (levels / (levels + 1) / variance.clamp_min(1e-12)).sqrt())
     placed = placed + OWN_NOISE * levels**-0.5 * torch.randn(placed.shape, generator=generator)
     network.acoustic_table[: levels * size] = placed.flatten(0, 1).to(network.acoustic_table)
     # Every level's logits start at a deviation of 1/2, as in a random start.
@@ -59,13 +59,9 @@ def start_semantic(network: SoundStorm, centroids: Tensor, generator: torch.Gene
     """
     centres = centroids.float().cpu()
     placed = _project(centres - centres.mean(dim=0), network.config.width, generator)
-    placed = placed * (CONDITION_DEVIATION / placed.std().clamp_min(1e-6))
+    placed = placed * (SCALE * CONDITION_DEVIATION / placed.std().clamp_min(1e-6))
     placed = placed + OWN_NOISE * torch.randn(placed.shape, generator=generator)
     network.semantic_table.copy_(placed)
-
-
-CONDITION_DEVIATION = 0.6
-"""Of the condition's embeddings: as loud as all the acoustic levels together, about."""
 
 
 def _project(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:

@@ -57,10 +57,19 @@ _350M_CONFORMER = {
 }  # fmt: skip
 
 _SOUNDSTORM: dict[str, dict[str, Any]] = {
+    # Compared in runs of minutes: docs/training.md. The average tames the high rate.
     "mini": {
         **_MINI,
+        "batch_size": 8,
         "data": {"min_seconds": 1.0, "max_seconds": 8.0, "speaker_power": 0.5},
-        "network": _MINI_CONFORMER,
+        "optimiser": {
+            "learning_rate": 2e-3,
+            "warmup_steps": 100,
+            "decay_steps": 6_000,
+            "final_ratio": 0.05,
+        },
+        "network": {**_MINI_CONFORMER, "layers": 4},
+        "recipe": {"level_power": 1.0},
     },
     "base": {**_BASE, "network": _BASE_CONFORMER},
     "350m": {**_350M, "network": _350M_CONFORMER},
