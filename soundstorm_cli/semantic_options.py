@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -82,7 +83,13 @@ def load_chosen(choice: EncoderChoice, *, device: str) -> SemanticEncoder:
 
 
 def batch_seconds_for(device: str, given: float | None) -> float:
-    """What was asked for, or a batch that suits the device."""
+    """What was asked for, or a batch that suits the device.
+
+    Raises:
+        DataMismatch: if what was asked for is no finite number.
+    """
     if given is not None:
+        if not math.isfinite(given):
+            raise DataMismatch(f"--batch-seconds {given} is no number of seconds, such as 60")
         return given
     return 0.0 if device == "cpu" else _GPU_BATCH_SECONDS

@@ -96,6 +96,6 @@ def test_the_first_setting_that_differs_is_named() -> None:
 
     require_same_settings(saved(), saved(), run="runs/a")
     with pytest.raises(
-        DataMismatch, match=r"runs/a was started with network.layers = 3, not 6: use the same"
+        DataMismatch, match=r"runs/a was started with network.layers = 3, not 4: use the same"
     ):
         require_same_settings(saved(), saved(network={"layers": 3}, seed=4), run="runs/a")
