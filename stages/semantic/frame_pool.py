@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
+
+from stages.errors import StageFailure
 
 Frames = npt.NDArray[np.float32]
 
@@ -57,16 +60,21 @@ class FramePool:
         return self._spill is not None
 
     def add(self, row_id: str, frames: Frames) -> None:
-        """Take one row's frames, `[T, D]`."""
+        """Take one row's frames, `[T, D]`.
+
+        Raises:
+            StageFailure: if the file of all frames cannot be written.
+        """
         keys = row_random(self._seed, row_id).random(len(frames))
         self.total += len(frames)
-        if self._spill is None and self.total > self._capacity:
-            self._spill = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by `close`
-                dir=self._scratch, prefix="frames-", suffix=".tmp"
-            )
-            self._spill.write(self._frames[: self._held].tobytes())
-        if self._spill is not None:
-            self._spill.write(frames.tobytes())
+        with self._writing():
+            if self._spill is None and self.total > self._capacity:
+                self._spill = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by `close`
+                    dir=self._scratch, prefix="frames-", suffix=".tmp"
+                )
+                self._spill.write(self._frames[: self._held].tobytes())
+            if self._spill is not None:
+                self._spill.write(frames.tobytes())
         room = int(self._capacity * (1 + _SLACK))
         while len(frames):
             taken = min(len(frames), room - self._held)
@@ -77,6 +85,17 @@ class FramePool:
             frames, keys = frames[taken:], keys[taken:]
             if self._held == room:
                 self._throw_out()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StageFailure(
+                f"frames that do not fit in memory cannot be written to "
+                f"{self._scratch or tempfile.gettempdir()} ({error.strerror or error}): make room "
+                "there, or allow more memory"
+            ) from error
 
     def _reserve(self, wanted: int, room: int) -> None:
         """Grow by doubling, so that little data takes little memory."""
@@ -108,7 +127,8 @@ class FramePool:
         if self._spill is None:
             every: Frames = self._frames[: self._held]
         else:
-            self._spill.flush()
+            with self._writing():
+                self._spill.flush()
             every = np.memmap(self._spill.name, np.float32, mode="r", shape=(self.total, self._dim))
         starts = np.arange(0, len(every), size)
         if random is not None:
@@ -119,7 +139,8 @@ class FramePool:
     def close(self) -> None:
         """Remove the file."""
         if self._spill is not None:
-            self._spill.close()
+            with suppress(OSError):  # what a full disk did not take is of no use any more
+                self._spill.close()
 
     def __enter__(self) -> FramePool:
         return self

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stages.errors import StageFailure
 from stages.semantic.frame_pool import FramePool
 
 
@@ -79,3 +81,17 @@ def test_one_row_longer_than_memory() -> None:
         assert len(pool.sample()) == 10
         assert len(set(pool.sample()[:, 0])) == 10
         assert sum(map(len, pool.blocks(300))) == 1000
+
+
+def test_a_file_that_cannot_grow_is_one_sentence(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, hard))
+    try:
+        with (
+            pytest.raises(StageFailure, match="allow more memory"),
+            FramePool(1, capacity=10, seed=0, scratch=tmp_path) as pool,
+        ):
+            pool.add("long", np.zeros((1 << 14, 1), np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
