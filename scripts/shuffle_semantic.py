@@ -1,0 +1,60 @@
+"""A control for what semantic tokens are worth: the same tokens of each row, in a random order.
+
+python scripts/shuffle_semantic.py TOKENS OUTPUT [--keep-seconds 3]
+
+What `soundstorm decode` makes of OUTPUT must be worse than what it makes of TOKENS, or the model
+does not listen to its condition. The first seconds stay, so that a prompt still fits its tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from stages.semantic.frame_pool import row_random
+from stages.shards.reader import open_rows
+from stages.shards.row_stage import RowResult, RowStage
+from stages.shards.rows import SEMANTIC, Row
+from stages.shards.runner import run_row_stage
+
+
+class SemanticShuffler(RowStage):
+    """Permutes each row's semantic tokens after its first seconds."""
+
+    name = "shuffle-semantic"
+    fields = (SEMANTIC,)
+    required = ("semantic",)
+
+    def __init__(self, rate: Fraction, *, keep_seconds: Fraction, seed: int) -> None:
+        """Tokens come `rate` times a second; with a row's id, `seed` decides its order."""
+        self._kept, self._seed = int(keep_seconds * rate), seed
+        self.settings = {"keep_seconds": str(keep_seconds), "seed": seed}
+        self.models = {}
+
+    def process(self, rows: Sequence[Row]) -> Iterator[RowResult]:
+        for index, row in enumerate(rows):
+            tokens = np.array(row["semantic"], np.uint16)
+            row_random(self._seed, row["id"]).shuffle(tokens[self._kept :])
+            yield index, {"semantic": tokens}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and write the shuffled set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("tokens", help="token shards with semantic tokens")
+    parser.add_argument("output", help="folder of the shuffled set")
+    parser.add_argument("--keep-seconds", type=Fraction, default=Fraction(3))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    with open_rows(given.tokens) as source:
+        rate = source.provenance.require_tokens("semantic", where=given.tokens).frame_rate
+        stage = SemanticShuffler(rate, keep_seconds=given.keep_seconds, seed=given.seed)
+        result = run_row_stage(stage, source, output=given.output)
+    print(f"{result.rows} rows to {given.output}")
+
+
+if __name__ == "__main__":
+    main()
