@@ -32,7 +32,7 @@ def rows_in(folder: Path) -> list[Row]:
 def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("codec") / "c"
     config = MelCodecConfig(
-        width=16, hidden=16, blocks=1, kernel=3, mels=20, latent=8, levels=3, codebook_size=32
+        width=16, hidden=16, blocks=1, kernel=3, mels=20, levels=3, codebook_size=32
     )
     torch.manual_seed(0)
     network = MelCodec(config)

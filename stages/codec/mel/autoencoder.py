@@ -17,6 +17,11 @@ MEL_MEAN, MEL_SPREAD = -5.0, 2.5
 class MelCodec(nn.Module):
     """An encoder, a residual quantiser and a decoder over log-mel frames.
 
+    What is quantised are mel frames themselves plus a correction that the encoder has learned, and
+    the decoder's output is what was quantised plus its own. Both corrections start at nothing, so
+    training starts as a plain vector quantiser of mel frames. (A bottleneck of learned dimensions
+    took many times as long to get as near to its input as that quantiser is at once.)
+
     N samples are T = ceil(N / hop) frames. Padding is silence to every row, so that a row's codes
     do not depend on its batch.
     """
@@ -31,29 +36,41 @@ class MelCodec(nn.Module):
             "blocks": config.blocks,
             "kernel": config.kernel,
         }
-        self.encoder = ConvNeXt(config.mels, config.latent, **shape)
+        self.encoder = ConvNeXt(config.mels, config.mels, **shape)
         self.quantizer = ResidualQuantizer(
-            config.latent,
+            config.mels,
             levels=config.levels,
             size=config.codebook_size,
             decay=config.codebook_decay,
             restart_below=config.restart_below,
         )
-        self.decoder = ConvNeXt(config.latent, config.mels, **shape)
+        self.decoder = ConvNeXt(config.mels, config.mels, **shape)
+        for network in (self.encoder, self.decoder):
+            nn.init.zeros_(network.last.weight)
+            nn.init.zeros_(network.last.bias)
 
     def encode(
         self, samples: Tensor, lengths: Tensor, levels: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """`[B, N]` samples with `[B]` lengths to codes `[B, T, Q]` and `[B]` frames."""
         mel, frames = self.log_mel(samples, lengths)  # [B, T, M]
-        latent = self.encoder(normalise_mel(mel), frame_mask(frames, mel.shape[1]))
+        latent = self._latent(normalise_mel(mel), frame_mask(frames, mel.shape[1]))
         return self.quantizer.encode(latent, levels), frames
 
     def decode(self, codes: Tensor, frames: Tensor) -> Tensor:
         """Codes `[B, T, Q]` of any leading levels, `[B]` frames, to log-mel `[B, T, M]`."""
         latent = self.quantizer.decode(codes)
-        mel: Tensor = self.decoder(latent, frame_mask(frames, codes.shape[1]))
-        return restore_mel(mel)
+        return restore_mel(self._output(latent, frame_mask(frames, codes.shape[1])))
+
+    def _latent(self, mel: Tensor, mask: Tensor) -> Tensor:
+        """What is quantised of normalised mel frames, `[B, T, M]`."""
+        latent: Tensor = mel + self.encoder(mel, mask)
+        return latent
+
+    def _output(self, latent: Tensor, mask: Tensor) -> Tensor:
+        """Normalised mel frames of what was quantised, `[B, T, M]`."""
+        mel: Tensor = latent + self.decoder(latent, mask)
+        return mel
 
     @torch.no_grad()
     def through(
@@ -84,11 +101,11 @@ class MelCodec(nn.Module):
         """
         mel, frames = self.log_mel(samples, lengths)  # [B, T, M]
         mask = frame_mask(frames, mel.shape[1])
-        latent = self.encoder(normalise_mel(mel), mask)
+        latent = self._latent(normalise_mel(mel), mask)
         inside = mask[..., 0] > 0
         used = self._levels_used(len(mel), generator).to(mel.device)
         quantized = self.quantizer(latent, inside, used, generator)
-        error = self.decoder(quantized.values, mask) - normalise_mel(mel)
+        error = self._output(quantized.values, mask) - normalise_mel(mel)
         count = mask.sum() * self.config.mels
         absolute = (error.abs() * mask).sum() / count
         squared = (error.square() * mask).sum() / count

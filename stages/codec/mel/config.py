@@ -95,9 +95,6 @@ class MelCodecConfig(MelGeometry):
     kernel: int = 7
     """Frames that a block's convolution sees, odd."""
 
-    latent: int = 64
-    """D, dimensions that are quantised."""
-
     levels: int = 12
     """Q."""
 
@@ -119,7 +116,7 @@ class MelCodecConfig(MelGeometry):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.width, self.hidden, self.blocks, self.latent, self.levels) < 1:
+        if min(self.width, self.hidden, self.blocks, self.levels) < 1:
             raise DataMismatch("a mel codec's widths, blocks and levels must all be at least 1")
         if not 2 <= self.codebook_size <= 1 << 16:
             raise DataMismatch(

@@ -18,7 +18,7 @@ MELS = 20
 
 @pytest.fixture(scope="session")
 def tiny_config() -> MelCodecConfig:
-    return MelCodecConfig(**TINY, mels=MELS, latent=8, levels=3, codebook_size=32)
+    return MelCodecConfig(**TINY, mels=MELS, levels=3, codebook_size=32)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from stages.codec.mel.autoencoder import MelCodec
+from stages.codec.mel.autoencoder import MelCodec, normalise_mel, restore_mel
 from stages.codec.mel.config import MelCodecConfig, VocoderConfig
 from stages.errors import DataMismatch
 
@@ -57,6 +57,17 @@ def test_through_is_encode_then_decode(network: MelCodec, make_speech: Callable[
     assert torch.equal(mel, network.decode(codes, frames))
 
 
+def test_it_starts_as_a_plain_quantiser_of_mel_frames(
+    network: MelCodec, make_speech: Callable[..., Any]
+) -> None:
+    samples, lengths = ragged(make_speech)
+    codes, frames = network.encode(samples, lengths)
+    mel, _ = network.log_mel(samples, lengths)
+    assert torch.equal(codes, network.quantizer.encode(normalise_mel(mel)))
+    plain = restore_mel(network.quantizer.decode(codes))
+    torch.testing.assert_close(network.decode(codes, frames), plain)
+
+
 def test_a_short_training_brings_the_mel_frames_closer(
     tiny_config: MelCodecConfig, make_speech: Callable[..., Any]
 ) -> None:
@@ -72,7 +83,8 @@ def test_a_short_training_brings_the_mel_frames_closer(
         loss.backward()
         optimiser.step()
         distances.append(float(metrics["mel_distance"]))
-    assert sum(distances[-10:]) < 0.5 * sum(distances[:10])
+    # The first entries are frames of this very batch, so it starts near already.
+    assert sum(distances[-10:]) < 0.6 * sum(distances[:10])
     with torch.no_grad():
         few = network.eval().through(samples, lengths, 1)[0]
         many, frames = network.through(samples, lengths)

@@ -46,7 +46,7 @@ def test_fewer_levels_are_the_first_ones_and_more_are_refused(tiny_codec: Path) 
 def test_a_frames_entries_add_up_to_what_was_quantised(tiny_codec: Path) -> None:
     codec = MelRVQCodec(tiny_codec, levels=2)
     codebooks = codec.codebooks()
-    assert codebooks.shape == (2, 32, 8)
+    assert codebooks.shape == (2, 32, 20)
     codes = torch.randint(32, (1, 5, 2))
     total = codebooks[0][codes[0, :, 0]] + codebooks[1][codes[0, :, 1]]
     torch.testing.assert_close(total, load_mel_codec(tiny_codec)[0].quantizer.decode(codes)[0])
@@ -78,6 +78,6 @@ def test_weights_of_another_shape_are_refused(tiny_codec: Path, tmp_path: Path) 
     folder = tmp_path / "mixed"
     shutil.copytree(tiny_codec, folder)
     text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace('"latent": 8', '"latent": 9'))
+    (folder / "config.json").write_text(text.replace('"levels": 3', '"levels": 4'))
     with pytest.raises(DataMismatch, match="are not those of its config"):
         MelRVQCodec(folder)
