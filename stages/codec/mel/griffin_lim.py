@@ -1,4 +1,4 @@
-"""Log-mel frames to samples without training: Griffin-Lim (1984), its fast variant (2013)."""
+"""Magnitudes to samples without training: Griffin-Lim (1984), its fast variant (2013)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,42 @@ MOMENTUM = 0.99
 INVERSION_STEPS = 50
 SEED = 0
 """Of the first phases: the same frames always give the same samples."""
+
+
+def find_phases(magnitudes: Tensor, *, window: Tensor, hop: int, iterations: int) -> Tensor:
+    """Samples whose short-time Fourier transform has about the given magnitudes.
+
+    Args:
+        magnitudes: `[T, fft / 2 + 1]`; frame t is centred on samples [t x hop, (t + 1) x hop).
+        window: `[fft]`.
+        hop: samples from one frame to the next.
+        iterations: of fast Griffin-Lim.
+
+    Returns:
+        `[T x hop]`; the same magnitudes always give the same samples.
+    """
+    from torchaudio.functional import griffinlim
+
+    T, fft = len(magnitudes), len(window)
+    # torchaudio centres its frames on multiples of the hop, and ours lie half a hop later: one
+    # more frame on each side, and the samples from half a hop after its centre.
+    padded = torch.cat([magnitudes[:1], magnitudes, magnitudes[-1:]])  # [T + 2, F]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        samples: Tensor = griffinlim(
+            padded.T,
+            window=window,
+            n_fft=fft,
+            hop_length=hop,
+            win_length=fft,
+            power=1.0,
+            n_iter=iterations,
+            momentum=MOMENTUM,
+            length=(T + 1) * hop,
+            rand_init=True,
+        )
+    start = hop - hop // 2
+    return samples[start : start + T * hop]
 
 
 class GriffinLim(nn.Module):
@@ -35,29 +71,12 @@ class GriffinLim(nn.Module):
 
     def _one(self, mel: Tensor) -> Tensor:
         """Log-mel `[T, M]` to samples `[T x hop]`."""
-        from torchaudio.functional import griffinlim
-
-        T, hop, fft = len(mel), self.geometry.hop, self.geometry.window
-        # torchaudio centres its frames on multiples of the hop, and ours lie half a hop later: one
-        # more frame on each side, and the samples from half a hop after its centre.
-        padded = torch.cat([mel[:1], mel, mel[-1:]])  # [T + 2, M]
-        magnitudes = self._magnitudes(padded.exp())  # [T + 2, F]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            samples: Tensor = griffinlim(
-                magnitudes.T,
-                window=self.log_mel.window,
-                n_fft=fft,
-                hop_length=hop,
-                win_length=fft,
-                power=1.0,
-                n_iter=ITERATIONS,
-                momentum=MOMENTUM,
-                length=(T + 1) * hop,
-                rand_init=True,
-            )
-        start = hop - hop // 2
-        return samples[start : start + T * hop]
+        return find_phases(
+            self._magnitudes(mel.exp()),
+            window=self.log_mel.window,
+            hop=self.geometry.hop,
+            iterations=ITERATIONS,
+        )
 
     def _magnitudes(self, mel: Tensor) -> Tensor:
         """Linear mel bands `[T, M]` to Fourier magnitudes `[T, F]`, never negative.
