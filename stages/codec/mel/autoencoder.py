@@ -83,6 +83,13 @@ class MelCodec(nn.Module):
         codes, frames = self.encode(samples, lengths, levels)
         return self.decode(codes, frames), frames
 
+    @torch.no_grad()
+    def frames_to_quantise(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """What the quantiser gets of `[B, N]` samples: the real frames of all rows, `[F, M]`."""
+        mel, frames = self.log_mel(samples, lengths)
+        mask = frame_mask(frames, mel.shape[1])
+        return self._latent(normalise_mel(mel), mask)[mask[..., 0] > 0]
+
     def loss(
         self, samples: Tensor, lengths: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

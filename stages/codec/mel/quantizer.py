@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+KMEANS_ITERATIONS = 10
+"""Of each level's start; running means go on from there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
@@ -27,7 +30,7 @@ class ResidualQuantizer(nn.Module):
 
     An entry is the running mean of the residuals that chose it, kept as a sum and a count, so that
     processes with a part of the batch each can average their buffers. An entry that is hardly
-    chosen is put on a residual drawn from the batch.
+    chosen is put on a residual drawn from the batch. They start from k-means (`start`).
     """
 
     sums: Tensor
@@ -65,6 +68,31 @@ class ResidualQuantizer(nn.Module):
             total = total + self.entries(level)[codes[..., level]]
         return total
 
+    @torch.no_grad()
+    def start(self, frames: Tensor, generator: torch.Generator | None = None) -> None:
+        """Put the entries where k-means has them, level by level, on frames `[N, D]`.
+
+        Without it, training starts from the frames of its first batch.
+
+        Args:
+            frames: many more than C, if there are.
+            generator: on the CPU, for k-means' own start; torch's own if None.
+        """
+        if len(frames) < self.size:
+            frames = _draw(frames, self.size, generator)
+            noise = torch.randn(frames.shape, generator=generator).to(frames)
+            frames = frames + 1e-2 * frames.std() * noise
+        for level in range(self.levels):
+            centres = _kmeans(frames, self.size, generator)
+            chosen = _nearest(frames, centres)
+            counts = torch.zeros_like(self.counts[level])
+            counts.index_add_(0, chosen, torch.ones_like(frames[:, 0]))
+            # As if each had been chosen about once a batch, so that batches of any size move them.
+            self.counts[level] = (counts / _even_share(frames, self.size)).clamp_min(0.1)
+            self.sums[level] = centres * self.counts[level, :, None]
+            frames = frames - centres[chosen]
+        self.started.fill_(1.0)
+
     def forward(
         self,
         x: Tensor,
@@ -78,16 +106,16 @@ class ResidualQuantizer(nn.Module):
             x: `[B, T, D]`.
             inside: `[B, T]` bool, the real frames.
             used: `[B]` int64, levels that each example uses.
-            generator: on the CPU, for the first entries and restarts; torch's own if None.
+            generator: on the CPU, for the start and restarts; torch's own if None.
         """
         total, commitment = torch.zeros_like(x), x.new_zeros(())
         residual, codes = x, []
         learn = self.training and bool(inside.any())
+        if learn and not self.started:
+            self.start(x.detach()[inside], generator)
         for level in range(self.levels):
             active = inside & (used > level)[:, None]  # [B, T]
             frames = residual.detach()[inside]  # [N, D]
-            if learn and not self.started:
-                self._start(level, frames, generator)
             entries = self.entries(level)
             chosen = _nearest(residual.detach(), entries)  # [B, T]
             if learn:
@@ -98,8 +126,6 @@ class ResidualQuantizer(nn.Module):
             total = total + code * active[..., None]
             residual = residual - code
             codes.append(chosen)
-        if learn:
-            self.started.fill_(1.0)
         # Straight through: forward the codes, backward to the encoder as if they were its output.
         values = x + (total - x).detach()
         return Quantized(
@@ -107,15 +133,6 @@ class ResidualQuantizer(nn.Module):
             codes=torch.stack(codes, dim=-1),
             commitment=commitment / self.levels,
         )
-
-    @torch.no_grad()
-    def _start(self, level: int, frames: Tensor, generator: torch.Generator | None) -> None:
-        """First entries: frames of the first batch, with a little noise where it has too few."""
-        picked = _draw(frames, self.size, generator)
-        noise = torch.randn(picked.shape, generator=generator).to(picked)
-        share = _even_share(frames, self.size)
-        self.sums[level] = (picked + 1e-2 * picked.std() * noise) * share
-        self.counts[level] = share
 
     @torch.no_grad()
     def _learn(
@@ -144,6 +161,22 @@ def _nearest(x: Tensor, entries: Tensor) -> Tensor:
     # |x|^2 is the same for all entries.
     scores = x @ entries.T - 0.5 * entries.square().sum(dim=1)
     return scores.argmax(dim=-1)
+
+
+def _kmeans(frames: Tensor, size: int, generator: torch.Generator | None) -> Tensor:
+    """`size` centres `[size, D]` of frames `[N, D]`, N at least `size`."""
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        frames.shape[1],
+        size,
+        niter=KMEANS_ITERATIONS,
+        seed=int(torch.randint(1 << 30, (), generator=generator)),
+        max_points_per_centroid=len(frames),
+        min_points_per_centroid=1,
+    )
+    kmeans.train(frames.float().cpu().numpy())
+    return torch.from_numpy(kmeans.centroids).to(frames)
 
 
 def _draw(frames: Tensor, count: int, generator: torch.Generator | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from stages.training.tasks.speech_task import Means, SpeechTask, weighted
 
 VALIDATION_SECONDS = 10.0
 
+START_FRAMES = 128
+"""For each entry of a codebook, before the first step, if there are so many."""
+
 
 class CodecTask(SpeechTask):
     """Log-mel frames through a residual quantiser and back."""
@@ -34,8 +38,22 @@ class CodecTask(SpeechTask):
         self.network = MelCodec(self.config).to(self.device)
         self.players = {MODEL: self.network}
 
+    def _start_codes(self) -> None:
+        """Start the codes on many more frames than a batch has, the same in every process."""
+        there_are = math.ceil(self.seconds_of_speech * self.config.frame_rate)
+        wanted = min(START_FRAMES * self.config.codebook_size, there_are)
+        found: list[Tensor] = []
+        for batch in self.first_batches():
+            samples, lengths, generator = self.arrive(batch)
+            found.append(self.network.frames_to_quantise(samples, lengths))
+            if sum(map(len, found)) >= wanted:
+                break
+        self.network.quantizer.start(torch.cat(found)[:wanted], generator)
+
     def loss(self, player: str, batch: SpeechBatch, step: int) -> StepOutput:
         del player, step
+        if not self.network.quantizer.started:
+            self._start_codes()
         samples, lengths, generator = self.arrive(batch)
         loss, numbers = self.network.loss(samples, lengths, generator)
         frames = numbers["frames"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from stages.training.loading import batches_from
 from stages.training.settings import TrainingSettings
 from stages.training.speech import SpeechBatch, SpeechSet, SpeechWindows, validation_batches
 from stages.training.task import Task
@@ -28,7 +29,7 @@ class SpeechTask(Task[SpeechBatch]):
         self.settings, self.device = settings, device
         self.data = SpeechWindows(speech, settings, sample_rate)
         self.data_fingerprint = speech.fingerprint
-        self._valid, self._sample_rate, self._warn = valid, sample_rate, warn
+        self._speech, self._valid, self._sample_rate, self._warn = speech, valid, sample_rate, warn
         self._valid_batches: list[SpeechBatch] | None = None
         self._warned: set[str] = set()
 
@@ -43,6 +44,22 @@ class SpeechTask(Task[SpeechBatch]):
             batch.lengths.to(self.device, non_blocking=True),
             torch.Generator().manual_seed(batch.seed),
         )
+
+    @property
+    def seconds_of_speech(self) -> float:
+        """Of the whole training set."""
+        return float(self._speech.seconds.sum())
+
+    def first_batches(self) -> Iterator[SpeechBatch]:
+        """The batches of the first step and on, without end, the same in every process.
+
+        Raises:
+            StageFailure: if no data can be read.
+        """
+        # Not `self.data`, whose cache of files would go to every worker.
+        data = SpeechWindows(self._speech, self.settings, self._sample_rate)
+        for step in batches_from(data, start=0, rank=0, world=1, workers=0):
+            yield from step
 
     def valid_batches(self, seconds: float) -> list[SpeechBatch]:
         """The validation set's batches, read once and kept; none without such a set."""

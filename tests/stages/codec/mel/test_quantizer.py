@@ -56,6 +56,19 @@ def test_entries_move_to_the_mean_of_the_frames_that_chose_them() -> None:
     torch.testing.assert_close(found, means, atol=1e-3, rtol=0)
 
 
+def test_it_starts_where_kmeans_is() -> None:
+    # Four heaps of two by two: the first level finds one pair, the second what is left.
+    places = torch.tensor([[3.0, 1.0], [3.0, -1.0], [-3.0, 1.0], [-3.0, -1.0]])
+    x = places.repeat_interleave(50, dim=0) + 0.01 * frames(1, 200, 2)[0]
+    q = ResidualQuantizer(2, levels=2, size=2, decay=0.9, restart_below=0.2)
+    q.start(x, torch.Generator().manual_seed(0))
+    assert q.started
+    assert (x - q.decode(q.encode(x[None]))[0]).abs().max() < 0.05
+    few = quantizer()
+    few.start(frames(1, 3)[0], torch.Generator().manual_seed(0))  # fewer frames than entries
+    assert few.entries(0).isfinite().all()
+
+
 def test_entries_that_nothing_chooses_are_put_to_use() -> None:
     q, x = quantizer(levels=1, size=16), frames()
     run(q, x, used=1)
