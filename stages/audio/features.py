@@ -97,43 +97,26 @@ class LogMel(nn.Module):
 
     def magnitudes(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """Magnitudes of the short-time Fourier transform: `[B, N]` to `[B, T, fft / 2 + 1]`."""
-        return magnitudes(
-            samples, lengths, window=self.window, hop=self.config.hop, fft=self.config.fft
-        )
+        config = self.config
+        inside = torch.arange(samples.shape[1], device=samples.device) < lengths[:, None]
+        samples = samples * inside  # [B, N]
+        total = -(-samples.shape[1] // config.hop) * config.hop
+        left = (config.fft - config.hop) // 2
+        right = config.fft - config.hop - left + total - samples.shape[1]
+        spectrum = torch.stft(
+            F.pad(samples, (left, right)),
+            config.fft,
+            hop_length=config.hop,
+            win_length=config.window,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )  # [B, fft / 2 + 1, T]
+        return spectrum.abs().transpose(1, 2)
 
     def log_mel(self, magnitudes: Tensor) -> Tensor:
         """Magnitudes `[..., fft / 2 + 1]` to natural-log mel bands `[..., mels]`."""
         return (magnitudes @ self.filters).clamp_min(self.config.floor).log()
-
-
-def magnitudes(samples: Tensor, lengths: Tensor, *, window: Tensor, hop: int, fft: int) -> Tensor:
-    """Magnitudes of a short-time Fourier transform whose frames are `LogMel`'s.
-
-    Args:
-        samples: `[B, N]`; what lies at or past a row's length does not matter.
-        lengths: `[B]` int64, samples of each row.
-        window: `[at most fft]`.
-        hop: samples from one frame to the next.
-        fft: samples of the Fourier transform.
-
-    Returns:
-        `[B, ceil(N / hop), fft / 2 + 1]`.
-    """
-    inside = torch.arange(samples.shape[1], device=samples.device) < lengths[:, None]
-    samples = samples * inside  # [B, N]
-    total = -(-samples.shape[1] // hop) * hop
-    left = (fft - hop) // 2
-    right = fft - hop - left + total - samples.shape[1]
-    spectrum = torch.stft(
-        F.pad(samples, (left, right)),
-        fft,
-        hop_length=hop,
-        win_length=len(window),
-        window=window,
-        center=False,
-        return_complex=True,
-    )  # [B, fft / 2 + 1, T]
-    return spectrum.abs().transpose(1, 2)
 
 
 def mel_filters(config: LogMelConfig) -> Tensor:
