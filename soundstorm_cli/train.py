@@ -18,15 +18,15 @@ def train(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Token shards for soundstorm; audio (files, folders, manifests, or shards that "
-            "name audio) for the other models."
+            help="Token shards for soundstorm; shards with audio and semantic tokens for student; "
+            "audio (files, folders, manifests, or shards that name audio) for the other models."
         ),
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="The run's folder; resumed if it was begun.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="soundstorm, codec, vocoder or best-rq.")
+        str, typer.Option("--model", "-m", help="soundstorm, codec, vocoder, best-rq or student.")
     ] = "soundstorm",
     preset: Annotated[
         str, typer.Option("--preset", "-p", help="Where settings start: mini, base or 350m.")

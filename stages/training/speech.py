@@ -16,8 +16,10 @@ from torch import Tensor
 
 from stages.audio.reading import read_audio
 from stages.errors import DataMismatch, RowFailure
+from stages.semantic.student import NO_TOKEN
 from stages.shards.provenance import hash_json
 from stages.shards.source import RowSource
+from stages.shards.spec import TokenSpec
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.windows import Window, WindowSampler, share
@@ -27,6 +29,16 @@ CACHED_SAMPLES = 1 << 28
 
 _PROBES = 16
 """Threads that ask files for their lengths; they mostly wait for the disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechLabels:
+    """Semantic tokens that a set's utterances have already, for a network to learn."""
+
+    tokens: list[NDArray[np.uint16]]
+    """`[T]` of each utterance."""
+
+    spec: TokenSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +53,9 @@ class SpeechSet:
     """`[N]`, only to choose windows by."""
 
     fingerprint: str
-    """SHA-256 hex of ids and lengths."""
+    """SHA-256 hex of ids and lengths, and of the model of the labels where there are."""
+
+    labels: SpeechLabels | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +71,35 @@ class SpeechBatch:
     seed: int
     """For whatever the network draws for this batch."""
 
+    labels: Tensor | None = None
+    """`[B, T]` int64, `NO_TOKEN` at padding, where the set has them."""
+
     problems: list[str] = field(default_factory=list)
     """Sentences on files that could not be read; their windows are left out."""
 
 
-def find_speech(source: RowSource, warn: Callable[[str], None]) -> SpeechSet:
+def find_speech(
+    source: RowSource, warn: Callable[[str], None], *, labelled: bool = False
+) -> SpeechSet:
     """List the audio of a source, with lengths: the rows' own, or what the files' headers say.
 
     Files that cannot be read are left out and counted in a warning.
 
+    Args:
+        source: rows that name audio.
+        warn: takes a sentence for the user.
+        labelled: whether the rows' semantic tokens are wanted, too.
+
     Raises:
-        DataMismatch: if none can be read.
+        DataMismatch: if no file can be read, or tokens are wanted and there are none.
     """
     source.require_columns("audio")
-    known = ("id", "audio", "speaker", "num_samples", "sample_rate")
+    known: tuple[str, ...] = ("id", "audio", "speaker", "num_samples", "sample_rate")
+    spec = None
+    if labelled:
+        spec = source.provenance.require_tokens("semantic", where=source.where)
+        source.require_columns("semantic")
+        known = (*known, "semantic")
     rows = list(source.rows([name for name in known if name in source.schema.names]))
     with ThreadPoolExecutor(_PROBES) as threads:
         found = list(threads.map(_seconds, rows))
@@ -85,7 +114,15 @@ def find_speech(source: RowSource, warn: Callable[[str], None]) -> SpeechSet:
         paths=[row["audio"] for row, _ in usable],
         speakers=[row.get("speaker") for row, _ in usable],
         seconds=np.array([seconds for _, seconds in usable]),
-        fingerprint=hash_json([[row["id"], seconds] for row, seconds in usable]),
+        fingerprint=hash_json(
+            [[row["id"], seconds] for row, seconds in usable]
+            + ([] if spec is None else [spec.to_json()])
+        ),
+        labels=None
+        if spec is None
+        else SpeechLabels(
+            tokens=[np.array(row["semantic"] or [], np.uint16) for row, _ in usable], spec=spec
+        ),
     )
 
 
@@ -110,10 +147,13 @@ class SpeechReader:
         self.lengths = np.maximum(1, np.floor(speech.seconds * sample_rate)).astype(np.int64)
         self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._cached = 0
+        self._hop = 1
+        if speech.labels is not None:
+            self._hop = _samples_of_label(speech.labels.spec, sample_rate)
 
     def batch(self, windows: Sequence[Window], *, seed: int) -> SpeechBatch:
         """Read windows into one batch, which is empty if none of their files can be read."""
-        pieces, problems = [], []
+        pieces, labels, problems = [], [], []
         for window in windows:
             try:
                 samples = self._samples(window.example)
@@ -122,12 +162,31 @@ class SpeechReader:
                 continue
             # A header may promise a little more than there is.
             start = max(0, min(window.start, len(samples) - window.length))
+            start -= start % self._hop  # so that a window's labels begin where it does
+            labels.append(self._labels(window.example, start, window.length))
             pieces.append(samples[start : start + window.length])
         lengths = torch.tensor([len(piece) for piece in pieces], dtype=torch.int64)
         batch = torch.zeros(len(pieces), max(map(len, pieces), default=0))
         for row, piece in zip(batch, pieces, strict=True):
             row[: len(piece)] = torch.from_numpy(piece)
-        return SpeechBatch(samples=batch, lengths=lengths, seed=seed, problems=problems)
+        padded = torch.full((len(labels), max(map(len, labels), default=0)), NO_TOKEN)
+        for row, found in zip(padded, labels, strict=True):
+            row[: len(found)] = torch.from_numpy(found)
+        return SpeechBatch(
+            samples=batch,
+            lengths=lengths,
+            seed=seed,
+            labels=padded if self.speech.labels is not None else None,
+            problems=problems,
+        )
+
+    def _labels(self, example: int, start: int, length: int) -> NDArray[np.int64]:
+        """The labels of a window, empty where the set has none."""
+        if self.speech.labels is None:
+            return np.empty(0, np.int64)
+        first = start // self._hop
+        tokens = self.speech.labels.tokens[example][first : first + -(-length // self._hop)]
+        return tokens.astype(np.int64)
 
     def _samples(self, example: int) -> NDArray[np.float32]:
         """A whole file at the network's rate, `[N]`."""
@@ -183,6 +242,21 @@ def validation_batches(
         reader.batch(part, seed=derive_seed(0, "validation", index))
         for index, part in enumerate(parts)
     )
+
+
+def _samples_of_label(spec: TokenSpec, sample_rate: int) -> int:
+    """Samples that a label covers.
+
+    Raises:
+        DataMismatch: if they are no whole number.
+    """
+    samples = sample_rate / spec.frame_rate
+    if samples.denominator != 1:
+        raise DataMismatch(
+            f"{spec.frame_rate} semantic tokens a second do not fit audio at {sample_rate} Hz: use "
+            "a rate that divides it"
+        )
+    return int(samples)
 
 
 def _readable(batches: Iterable[SpeechBatch]) -> list[SpeechBatch]:

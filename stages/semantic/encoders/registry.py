@@ -7,13 +7,15 @@ from pathlib import Path
 
 from stages.errors import DataMismatch
 from stages.semantic.base import SemanticEncoder
-from stages.semantic.encoders.best_rq import BestRQEncoder
 from stages.semantic.encoders.fairseq2 import is_fairseq2, load_fairseq2
 from stages.semantic.encoders.huggingface import PREFIX, HuggingFaceEncoder
 from stages.semantic.encoders.logmel import LogMelEncoder
+from stages.semantic.encoders.own import OwnEncoder
 from stages.semantic.encoders.reduced import ReducedEncoder, Reduction
 from stages.semantic.encoders.torchaudio import NAMES as TORCHAUDIO_NAMES
 from stages.semantic.encoders.torchaudio import TorchaudioEncoder, is_torchaudio
+from stages.semantic.encoders.whisper import PREFIX as WHISPER
+from stages.semantic.encoders.whisper import WhisperEncoder
 
 KINDS = (
     "logmel",
@@ -22,7 +24,8 @@ KINDS = (
     "w2vbert[/ARCH]:FILE",
     "hf:NAME or hf:FOLDER",
     "one of " + ", ".join(TORCHAUDIO_NAMES) + " (with :FILE for local weights)",
-    "the folder of a best-rq model",
+    "whisper:NAME or whisper:FOLDER",
+    "the folder of a best-rq or student model",
 )
 """What a specification can be."""
 
@@ -60,10 +63,12 @@ def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
         return LogMelEncoder(device=device)
     if spec.startswith(PREFIX):
         return HuggingFaceEncoder(spec, layer=layer, device=device)
+    if spec.startswith(WHISPER):
+        return WhisperEncoder(spec, layer=layer, device=device)
     if is_torchaudio(spec):
         return TorchaudioEncoder(spec, layer=layer, device=device)
     if is_fairseq2(spec):
         return load_fairseq2(spec, layer=layer, device=device)
     if Path(spec).is_dir():
-        return BestRQEncoder(Path(spec), layer=layer, device=device)
+        return OwnEncoder(Path(spec), layer=layer, device=device)
     raise DataMismatch(f"there is no semantic encoder {spec}: give {'; '.join(KINDS)}")

@@ -25,7 +25,7 @@ class BestRQTask(SpeechTask):
 
     def __init__(self, settings: TrainingSettings, **inputs: Any) -> None:
         """Build the network; `inputs` are `SpeechTask`'s, without the sample rate."""
-        self.config = BestRQConfig.from_json(settings.network)
+        self.config = BestRQConfig.from_json(settings.network, where="the settings' network")
         super().__init__(settings, sample_rate=self.config.sample_rate, **inputs)
         torch.manual_seed(derive_seed(settings.seed, "weights"))
         self.network = BestRQ(self.config).to(self.device)

@@ -23,7 +23,7 @@ from stages.training.tasks.speech_task import Means, SpeechTask, weighted
 
 VALIDATION_SECONDS = 10.0
 
-START_FRAMES = 128
+START_FRAMES = 384
 """For each entry of a codebook, before the first step, if there are so many."""
 
 

@@ -16,6 +16,7 @@ from stages.training.settings import TrainingSettings
 from stages.training.task import Task
 
 if TYPE_CHECKING:
+    from stages.training.speech import SpeechSet
     from stages.training.token_store import TokenStore
 
 CACHE_NAME = "cache"
@@ -65,13 +66,16 @@ def _store(source: RowSource, inputs: TaskInputs) -> TokenStore:
     return build_store(source, folder, fingerprint=fingerprint, warn=inputs.warn)
 
 
-def _speech(inputs: TaskInputs) -> dict[str, Any]:
+def _speech(inputs: TaskInputs, *, labelled: bool = False) -> dict[str, Any]:
     """What the tasks on audio take."""
     from stages.training.speech import find_speech
 
+    def find(source: RowSource) -> SpeechSet:
+        return find_speech(source, inputs.warn, labelled=labelled)
+
     return {
-        "speech": find_speech(inputs.train, inputs.warn),
-        "valid": None if inputs.valid is None else find_speech(inputs.valid, inputs.warn),
+        "speech": find(inputs.train),
+        "valid": None if inputs.valid is None else find(inputs.valid),
         "device": inputs.device,
         "warn": inputs.warn,
     }
@@ -95,11 +99,18 @@ def _best_rq(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     return BestRQTask(settings, **_speech(inputs))
 
 
+def _student(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.student import StudentTask
+
+    return StudentTask(settings, **_speech(inputs, labelled=True))
+
+
 MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "soundstorm": _soundstorm,
     "codec": _codec,
     "vocoder": _vocoder,
     "best-rq": _best_rq,
+    "student": _student,
 }
 
 WITH_RECIPE = ("soundstorm", "vocoder")
