@@ -90,10 +90,17 @@ _BEST_RQ: dict[str, dict[str, Any]] = {
 _STUDENT: dict[str, dict[str, Any]] = {
     "mini": {
         **_MINI,
-        "batch_size": 16,
-        "micro_batch_seconds": 96.0,
+        "batch_size": 8,
+        "micro_batch_seconds": 64.0,
+        "ema_decay": 0.99,
         "data": {"min_seconds": 2.0, "max_seconds": 8.0, "speaker_power": 0.5},
-        "network": {**_MINI_CONFORMER, "dropout": 0.1},
+        "optimiser": {
+            "learning_rate": 2e-3,
+            "warmup_steps": 100,
+            "decay_steps": 1_400,
+            "final_ratio": 0.05,
+        },
+        "network": {**_MINI_CONFORMER, "layers": 4, "dropout": 0.1},
     },
     "base": {**_BASE, "network": _BASE_CONFORMER},
     "350m": {**_350M, "network": _350M_CONFORMER},

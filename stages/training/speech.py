@@ -120,10 +120,13 @@ def find_speech(
         ),
         labels=None
         if spec is None
-        else SpeechLabels(
-            tokens=[np.array(row["semantic"] or [], np.uint16) for row, _ in usable], spec=spec
-        ),
+        else SpeechLabels(tokens=[_tokens(row["semantic"]) for row, _ in usable], spec=spec),
     )
+
+
+def _tokens(value: Any) -> NDArray[np.uint16]:
+    """A row's semantic tokens, `[T]`; none where it has null."""
+    return np.empty(0, np.uint16) if value is None else np.array(value, np.uint16)
 
 
 def _seconds(row: dict[str, Any]) -> float | str:

@@ -1,21 +1,30 @@
-"""BEST-RQ, codec and vocoder on audio: they train, resume exactly, and leave usable models."""
+"""Networks on audio: they train, resume exactly, and leave usable models."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import soundfile
 import torch
 
 from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_vocoder
 from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
-from stages.shards.source import UtteranceList
+from stages.semantic.student import load_student
+from stages.shards.provenance import Provenance, StageRecord
+from stages.shards.reader import open_rows
+from stages.shards.rows import AUDIO, ID, SEMANTIC
+from stages.shards.source import RowSource, UtteranceList
+from stages.shards.spec import TokenSpec
+from stages.shards.writer import write_shard
 from stages.training.distributed import Processes
 from stages.training.loop import Trainer
 from stages.training.presets import preset
@@ -24,6 +33,7 @@ from stages.training.speech import find_speech
 from stages.training.stopping import Limits, Stopper
 from stages.training.tasks.registry import TaskInputs, build_task
 
+LOUDNESSES = 4
 MEL = {"hop": 160, "window": 256, "mels": 20}
 CHANGES: dict[str, dict[str, Any]] = {
     "codec": {
@@ -41,6 +51,9 @@ CHANGES: dict[str, dict[str, Any]] = {
             "layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "mels": 20,
             "codebook_size": 32, "mask_probability": 0.2,
         },
+    },
+    "student": {
+        "network": {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "mels": 20},
     },
 }  # fmt: skip
 SMALL: dict[str, Any] = {
@@ -61,7 +74,11 @@ def make(corpus: Path) -> Make:
     def build(model: str, run: Path, warnings: list[str] | None = None, **changes: Any) -> Any:
         settings = overlay(preset(model, "mini"), SMALL, where="test")
         settings = overlay(settings, CHANGES[model], where="test")
-        source = UtteranceList(find_utterances([str(corpus / "manifest.tsv")]), where="corpus")
+        source: RowSource = UtteranceList(
+            find_utterances([str(corpus / "manifest.tsv")]), where="corpus"
+        )
+        if model == "student":
+            source = _labelled(source, run.parent / "labelled")
         inputs = TaskInputs(
             train=source,
             valid=source,
@@ -73,6 +90,25 @@ def make(corpus: Path) -> Make:
         return build_task(overlay(settings, changes, where="test"), inputs)
 
     return build
+
+
+def _labelled(source: RowSource, folder: Path, *, rate: int = 25) -> RowSource:
+    """The same rows with a token for each frame, which says how loud it is."""
+    spec = TokenSpec(
+        kind="semantic", name="loudness", fingerprint="a" * 64, frame_rate=Fraction(rate),
+        codebook_size=LOUDNESSES,
+    )  # fmt: skip
+    rows = []
+    for row in source.rows():
+        samples, sample_rate = soundfile.read(row["audio"])
+        hop = sample_rate // rate
+        frames = [np.abs(samples[at : at + hop]).max() for at in range(0, len(samples), hop)]
+        loud = np.minimum(np.array(frames) * LOUDNESSES, LOUDNESSES - 1)
+        rows.append({"id": row["id"], "audio": row["audio"], "semantic": loud.astype(np.uint16)})
+    record = StageRecord(stage="tokenize-semantic", version="0", settings={}, tokens=spec)
+    path = folder / "part-00000-of-00001.parquet"
+    write_shard(path, [rows], pa.schema([ID, AUDIO, SEMANTIC]), Provenance((record,)))
+    return open_rows(folder)
 
 
 def run_to(task: Any, run: Path, steps: int, workers: int = 0) -> Trainer[Any]:
@@ -92,7 +128,7 @@ def losses(run: Path) -> list[dict[str, float]]:
     ]
 
 
-@pytest.mark.parametrize("model", ["codec", "vocoder", "best-rq"])
+@pytest.mark.parametrize("model", ["codec", "vocoder", "best-rq", "student"])
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     make: Make, tmp_path: Path, model: str
 ) -> None:
@@ -171,8 +207,26 @@ def test_best_rq_validates_and_can_be_loaded(make: Make, tmp_path: Path) -> None
     assert torch.equal(network.codebook, task.network.codebook)
 
 
+def test_a_student_learns_its_teacher_s_tokens(make: Make, tmp_path: Path) -> None:
+    first = run_to(make("student", tmp_path / "a"), tmp_path / "a", 1).latest["valid/accuracy"]
+    settings = {"learning_rate": 1e-2}
+    trainer = run_to(make("student", tmp_path / "b", optimiser=settings), tmp_path / "b", 60)
+    assert trainer.latest["valid/accuracy"] > max(0.5, first + 0.1)
+    network, _ = load_student(tmp_path / "b")
+    assert network.config.tokens == LOUDNESSES
+
+
+def test_a_student_s_tokens_must_fit(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataMismatch, match=r"25 semantic tokens a second and the network 50"):
+        make("student", tmp_path, network={"stack": 2})
+    with pytest.raises(DataMismatch, match=r"has 4 semantic tokens and the network 5"):
+        make("student", tmp_path, network={"tokens": 5})
+    with pytest.raises(DataMismatch, match="semantic"):
+        find_speech(UtteranceList([], where="rows"), print, labelled=True)
+
+
 def test_starting_from_another_run(make: Make, tmp_path: Path) -> None:
-    for model in ("codec", "vocoder", "best-rq"):
+    for model in ("codec", "vocoder", "best-rq", "student"):
         run_to(make(model, tmp_path / model), tmp_path / model, 1)
         task = make(model, tmp_path / "other", seed=3)
         task.initialise(tmp_path / model)
