@@ -49,7 +49,7 @@ def fit_kmeans(
     output: Annotated[
         str, typer.Option("--output", "-o", help="The folder to write the k-means to.")
     ] = "kmeans",
-    encoder: EncoderOption = "mini",
+    encoder: EncoderOption = "logmel",
     layer: LayerOption = None,
     rate: RateOption = None,
     reduce: ReduceOption = None,

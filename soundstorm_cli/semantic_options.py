@@ -17,9 +17,9 @@ EncoderOption = Annotated[
     str | None,
     typer.Option(
         "--encoder", "-e",
-        help="mini; logmel; wav2vec2_base, ... (fairseq2); wav2vec2[/ARCH]:FILE, "
-        "w2vbert[/ARCH]:FILE; hf:NAME or hf:FOLDER; whisper:NAME or whisper:FOLDER; hubert_base, "
-        "wavlm_base, ..., also with :FILE; or the folder of a best-rq or student model.",
+        help="logmel; wav2vec2_base, ... (fairseq2); wav2vec2[/ARCH]:FILE, w2vbert[/ARCH]:FILE; "
+        "hf:NAME or hf:FOLDER; whisper:NAME or whisper:FOLDER; hubert_base, wavlm_base, ..., also "
+        "with :FILE; or the folder of a best-rq or student model.",
     ),
 ]  # fmt: skip
 LayerOption = Annotated[

@@ -290,6 +290,8 @@ def test_model_refusals(
     soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["-o", str(tmp_path / "out")]
+    assert soundstorm(paths.rows, *out, model=False) == 2
+    assert "no model: give --model, or SOUNDSTORM_MODEL" in capsys.readouterr().err
     assert soundstorm(paths.rows, *out, "--model", str(tmp_path), model=False) == 2
     assert "is no model" in capsys.readouterr().err
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 from stages.semantic.base import SemanticEncoder
 from stages.semantic.encoders.fairseq2 import is_fairseq2, load_fairseq2
@@ -19,7 +18,6 @@ from stages.semantic.encoders.whisper import PREFIX as WHISPER
 from stages.semantic.encoders.whisper import WhisperEncoder
 
 KINDS = (
-    "mini",
     "logmel",
     "wav2vec2_base or another asset of fairseq2",
     "wav2vec2[/ARCH]:FILE",
@@ -71,6 +69,6 @@ def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
         return TorchaudioEncoder(spec, layer=layer, device=device)
     if is_fairseq2(spec):
         return load_fairseq2(spec, layer=layer, device=device)
-    if spec == MINI or Path(spec).is_dir():
-        return OwnEncoder(model_folder(spec, "encoder"), layer=layer, device=device)
+    if Path(spec).is_dir():
+        return OwnEncoder(Path(spec), layer=layer, device=device)
     raise DataMismatch(f"there is no semantic encoder {spec}: give {'; '.join(KINDS)}")
