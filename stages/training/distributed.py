@@ -65,7 +65,7 @@ class Processes:
 
     @torch.no_grad()
     def average(self, statistics: Sequence[Tensor]) -> None:
-        """Make running statistics, a codebook's say, those of all the processes' data."""
+        """Make running statistics those of all the processes' data."""
         if self.world > 1:
             for statistic in statistics:
                 dist.all_reduce(statistic)

@@ -106,8 +106,8 @@ _STUDENT: dict[str, dict[str, Any]] = {
     "350m": {**_350M, "network": _350M_CONFORMER},
 }
 
-# Short windows of one length: no padding, and many speakers in a step. The codes are running
-# means already, and an average of weights would not fit them.
+# Short windows of one length: no padding, and many speakers in a step. The codes are k-means'
+# before the first step; what is trained is small and done in minutes.
 _CODEC: dict[str, dict[str, Any]] = {
     "mini": {
         **_MINI,
@@ -115,6 +115,12 @@ _CODEC: dict[str, dict[str, Any]] = {
         "micro_batch_seconds": 32.0,
         "ema_decay": 0.0,
         "data": {"min_seconds": 2.0, "max_seconds": 2.0, "speaker_power": 0.5},
+        "optimiser": {
+            "learning_rate": 1e-3,
+            "warmup_steps": 30,
+            "decay_steps": 600,
+            "final_ratio": 0.05,
+        },
     },
     "base": {
         **_BASE,

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from soundstorm_cli.main import run
-from stages.codec.mel.autoencoder import MelCodec
 from stages.codec.mel.config import MelCodecConfig
 from stages.codec.mel.model import save_codec
+from stages.codec.mel.network import MelCodec
 from stages.shards.reader import open_rows
 from stages.shards.rows import Row
 

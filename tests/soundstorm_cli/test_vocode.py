@@ -14,9 +14,9 @@ import torch
 
 from soundstorm_cli.main import run
 from stages.codec.manifest import read_manifest
-from stages.codec.mel.autoencoder import MelCodec
 from stages.codec.mel.config import MelCodecConfig, VocoderConfig
 from stages.codec.mel.model import save_codec, save_vocoder
+from stages.codec.mel.network import MelCodec
 from stages.codec.mel.vocoder import Vocoder
 from stages.shards.reader import open_rows
 

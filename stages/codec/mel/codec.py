@@ -104,9 +104,7 @@ class MelRVQCodec(Codec):
 
     def codebooks(self) -> Tensor:
         """`[Q, C, D]`, D the width of what is quantised."""
-        quantizer = self._network.quantizer
-        entries = [quantizer.entries(level).cpu() for level in range(self.levels)]
-        return torch.stack(entries)
+        return self._network.quantizer.codebooks[: self.levels].cpu()
 
     def _decode_row(self, codes: Tensor) -> Tensor:
         """`[1, T, Q]` to `[1, T x hop]`."""

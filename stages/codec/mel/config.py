@@ -78,19 +78,19 @@ class MelGeometry:
 
 @dataclass(frozen=True, kw_only=True)
 class MelCodecConfig(MelGeometry):
-    """An autoencoder of log-mel frames around a residual quantiser.
+    """A residual quantiser of log-mel frames with a decoder.
 
     The paper's codec has 50 frames a second and 12 levels of 1024: 6 kbit/s (section 4.1).
     """
 
     width: int = 256
-    """Channels of encoder and decoder."""
+    """Channels of the decoder."""
 
     hidden: int = 768
-    """Inner width of their blocks' pointwise networks."""
+    """Inner width of its blocks' pointwise networks."""
 
     blocks: int = 4
-    """Of the encoder, and as many of the decoder."""
+    """Of the decoder."""
 
     kernel: int = 7
     """Frames that a block's convolution sees, odd."""
@@ -101,19 +101,6 @@ class MelCodecConfig(MelGeometry):
     codebook_size: int = 1024
     """C, entries of each level."""
 
-    level_dropout: float = 0.5
-    """Share of training examples that use only the first n levels, n uniform from 1 to Q."""
-
-    commitment: float = 0.25
-    """Weight of the encoder's distance to its codes."""
-
-    codebook_decay: float = 0.98
-    """Of the running means that the codes are."""
-
-    restart_below: float = 0.2
-    """A code is put on a frame of the batch when its running count falls under this share of the
-    count that it would have were all codes equally used."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.width, self.hidden, self.blocks, self.levels) < 1:
@@ -123,10 +110,6 @@ class MelCodecConfig(MelGeometry):
                 f"a codebook of {self.codebook_size} entries is not between 2 and 65536"
             )
         _check_kernel(self.kernel)
-        if not (0 <= self.level_dropout <= 1 and 0 < self.codebook_decay < 1):
-            raise DataMismatch("level_dropout lies in [0, 1] and codebook_decay in (0, 1)")
-        if self.commitment < 0 or not 0 <= self.restart_below < 1:
-            raise DataMismatch("commitment is not negative and restart_below lies in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stages.codec.mel.autoencoder import MelCodec
 from stages.codec.mel.config import MelCodecConfig, VocoderConfig
+from stages.codec.mel.network import MelCodec
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 from stages.nn.model_file import load_model_file, save_model_file

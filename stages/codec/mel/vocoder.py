@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.codec.mel.autoencoder import normalise_mel
 from stages.codec.mel.config import VocoderConfig
 from stages.codec.mel.convnext import ConvNeXt, frame_mask
+from stages.codec.mel.network import normalise_mel
 
 MAX_LOG_MAGNITUDE = 6.0
 """Keeps an untrained network's exponentials finite; full-scale sound stays under it."""

@@ -1,19 +1,19 @@
-"""Training the mel codec's quantiser: the first half of the toolkit's codec."""
+"""Making the mel codec: codes by k-means before the first step, then a decoder."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stages.codec.mel.autoencoder import MelCodec
 from stages.codec.mel.config import MelCodecConfig
 from stages.codec.mel.convnext import frame_mask
 from stages.codec.mel.model import load_mel_codec, save_codec
+from stages.codec.mel.network import MelCodec
 from stages.errors import DataMismatch
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
@@ -54,8 +54,8 @@ class CodecTask(SpeechTask):
         del player, step
         if not self.network.quantizer.started:
             self._start_codes()
-        samples, lengths, generator = self.arrive(batch)
-        loss, numbers = self.network.loss(samples, lengths, generator)
+        samples, lengths, _ = self.arrive(batch)
+        loss, numbers = self.network.loss(samples, lengths)
         frames = numbers["frames"]
         parts = {
             name: weighted(value.to(self.device), frames)
@@ -64,19 +64,14 @@ class CodecTask(SpeechTask):
         }
         return StepOutput(loss=loss * frames, weight=frames, parts=parts)
 
-    def statistics(self, player: str) -> Sequence[Tensor]:
-        del player
-        quantizer = self.network.quantizer
-        return (quantizer.sums, quantizer.counts)
-
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mel distance at several numbers of levels, and the share of codes in use."""
         assert isinstance(model, MelCodec)
         means = Means()
         for batch in self.valid_batches(VALIDATION_SECONDS):
-            samples, lengths, generator = self.arrive(batch)
-            loss, numbers = model.loss(samples, lengths, generator)
+            samples, lengths, _ = self.arrive(batch)
+            loss, numbers = model.loss(samples, lengths)
             means.add("loss", loss, numbers["frames"])
             means.add("codes_in_use", numbers["codes_in_use"], numbers["frames"].cpu())
             mel, frames = model.log_mel(samples, lengths)  # [B, T, M]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from stages.audio.features import LogMel
-from stages.codec.mel.autoencoder import MelCodec
 from stages.codec.mel.config import VocoderConfig
 from stages.codec.mel.losses import (
     Balancer,
@@ -21,6 +20,7 @@ from stages.codec.mel.losses import (
     discriminator_loss,
 )
 from stages.codec.mel.model import load_mel_codec, load_vocoder, save_vocoder
+from stages.codec.mel.network import MelCodec
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 from stages.training.schedule import learning_rate

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.codec.mel.autoencoder import MelCodec
 from stages.codec.mel.config import MelCodecConfig, VocoderConfig
 from stages.codec.mel.model import save_codec, save_vocoder
+from stages.codec.mel.network import MelCodec
 from stages.codec.mel.vocoder import Vocoder
 
 TINY = {"width": 16, "hidden": 16, "blocks": 1, "kernel": 3}
@@ -27,7 +27,8 @@ def tiny_codec(tmp_path_factory: pytest.TempPathFactory, tiny_config: MelCodecCo
     folder = tmp_path_factory.mktemp("codecs") / "tiny"
     torch.manual_seed(0)
     network = MelCodec(tiny_config)
-    network.loss(torch.randn(2, 16_000), torch.tensor([16_000, 16_000]))  # gives it entries
+    noise = torch.randn(2, 16_000), torch.tensor([16_000, 16_000])
+    network.quantizer.start(network.frames_to_quantise(*noise))
     save_codec(folder, config=tiny_config, weights=network.state_dict())
     config = VocoderConfig(**TINY, mels=MELS, fft=640)
     save_vocoder(folder / "vocoder", config=config, weights=Vocoder(config).state_dict())

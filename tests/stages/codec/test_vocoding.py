@@ -260,7 +260,7 @@ def test_another_codec_is_refused(
     other = tmp_path / "other"
     shutil.copytree(tiny_codec, other)
     weights = load_file(other / "model.safetensors")
-    weights["quantizer.sums"] += 1
+    weights["quantizer.codebooks"] += 1
     save_file(weights, other / "model.safetensors")
     with pytest.raises(DataMismatch, match="do not fit: their maker is"):
         codec_for(Rows(codec, []), str(other))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from stages.codec.mel.autoencoder import MelCodec, normalise_mel, restore_mel
 from stages.codec.mel.config import MelCodecConfig, VocoderConfig
+from stages.codec.mel.network import MelCodec, normalise_mel, restore_mel
 from stages.errors import DataMismatch
 
 
@@ -27,7 +28,7 @@ def ragged(
 def network(tiny_config: MelCodecConfig, make_speech: Callable[..., Any]) -> MelCodec:
     torch.manual_seed(0)
     network = MelCodec(tiny_config)
-    network.loss(*ragged(make_speech))
+    network.quantizer.start(network.frames_to_quantise(*ragged(make_speech)))
     return network.eval()
 
 
@@ -70,54 +71,33 @@ def test_it_starts_as_a_plain_quantiser_of_mel_frames(
     torch.testing.assert_close(network.decode(codes, frames), plain)
 
 
-def test_a_short_training_brings_the_mel_frames_closer(
+def test_the_decoder_learns_to_mend_and_the_codes_stay(
     tiny_config: MelCodecConfig, make_speech: Callable[..., Any]
 ) -> None:
     torch.manual_seed(0)
-    network = MelCodec(tiny_config)
+    # Codes this coarse leave much to mend.
+    network = MelCodec(replace(tiny_config, levels=1, codebook_size=4))
     batches = [ragged(make_speech, first_seed) for first_seed in range(10, 40, 3)]
-    samples, lengths = batches[0]
-
-    def distance(levels: int) -> float:
-        mel, _ = network.log_mel(samples, lengths)
-        made, frames = network.eval().through(samples, lengths, levels)
-        network.train()
-        inside = torch.arange(mel.shape[1]) < frames[:, None]
-        return float((made - mel)[inside].abs().mean())
-
-    network.quantizer.start(torch.cat([network.frames_to_quantise(*batch) for batch in batches]))
-    before = distance(1)
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(0)
+    frames = torch.cat([network.frames_to_quantise(*batch) for batch in batches])
+    network.quantizer.start(frames, torch.Generator().manual_seed(0))
+    codebooks = network.quantizer.codebooks.clone()
+    unheard = ragged(make_speech, 50)
+    before = network.loss(*unheard)[0].item()
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     for step in range(100):
-        loss, _ = network.loss(*batches[step % len(batches)], generator)
+        loss, _ = network.loss(*batches[step % len(batches)])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert distance(1) < 0.95 * before
-    assert distance(3) < distance(1)
-
-
-def test_the_generator_decides_everything_random(
-    tiny_config: MelCodecConfig, make_speech: Callable[..., Any]
-) -> None:
-    samples, lengths = ragged(make_speech)
-    losses = []
-    for disturbance in (0, 1):
-        torch.manual_seed(0)
-        network = MelCodec(tiny_config)
-        torch.manual_seed(disturbance)
-        generator = torch.Generator().manual_seed(5)
-        losses.append([network.loss(samples, lengths, generator)[0].item() for _ in range(3)])
-    assert losses[0] == losses[1]
+    assert network.loss(*unheard)[0].item() < 0.95 * before
+    assert torch.equal(network.quantizer.codebooks, codebooks)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"levels": 0}, {"codebook_size": 1}, {"codebook_size": 1 << 17}, {"kernel": 4},
-        {"level_dropout": 1.5}, {"codebook_decay": 1.0}, {"commitment": -1.0}, {"window": 100},
-        {"restart_below": 1.0},
+        {"blocks": 0}, {"window": 100},
     ],
 )  # fmt: skip
 def test_a_codec_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
