@@ -29,6 +29,10 @@ NO_TOKEN = -1
 """Stands for padding among targets."""
 
 
+HEAD_NORM = 8.0
+"""Mean length of the head's rows at the start: its logits then outweigh a random network's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig(SpeechConformerConfig):
     """Shape of the student."""
@@ -64,6 +68,28 @@ class Student(SpeechConformer):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
         self.head = nn.Linear(config.width, config.tokens)
+
+    @torch.no_grad()
+    def start_head(self, centroids: Tensor, generator: torch.Generator) -> None:
+        """Start the head where the teacher's clusters lie, so that like tokens have like logits.
+
+        After it, a logit falls with the squared distance to the token's cluster.
+
+        Args:
+            centroids: `[tokens, D]`, the teacher's.
+            generator: on the CPU.
+        """
+        centres = centroids.float() - centroids.float().mean(dim=0)
+        _, _, directions = torch.linalg.svd(centres, full_matrices=False)
+        placed = centres @ directions[: self.config.width].T  # [tokens, at most width]
+        # Along random directions of the width, since the network's output has no first ones.
+        turn, _ = torch.linalg.qr(
+            torch.randn(self.config.width, self.config.width, generator=generator)
+        )
+        placed = placed @ turn[: placed.shape[1]]
+        placed = placed * (HEAD_NORM / placed.norm(dim=1).mean().clamp_min(1e-6))
+        self.head.weight.copy_(placed)
+        self.head.bias.copy_(-placed.square().sum(dim=1) / (2 * HEAD_NORM))
 
     def loss(
         self, samples: Tensor, lengths: Tensor, tokens: Tensor, generator: torch.Generator | None

@@ -77,7 +77,7 @@ def test_other_settings_are_refused_by_name(
         (["--config", "no.toml"], "no.toml cannot be read: No such file or directory"),
         (["--codec", "x"], "x is no codec: use encodec_24khz, encodec_48khz, lyra:FOLDER"),
         (["--kmeans", "x"], "x is no model: it has no config.json"),
-        (["--model", "codec", "--kmeans", "x"], "codec has no recipe: only soundstorm and vocoder"),
+        (["--model", "codec", "--kmeans", "x"], "codec has no recipe: only soundstorm, student, vocoder"),
         (["--set", "recipe.level_power=-1"], "recipe.level_power must be at least 0"),
         (["--set", "recipe.adversarial_from=3"], "recipe: there is no setting recipe.adversarial"),
         (["--init", "nothing"], "nothing is no model: it has no config.json"),

@@ -113,7 +113,7 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "student": _student,
 }
 
-WITH_RECIPE = ("soundstorm", "vocoder")
+WITH_RECIPE = ("soundstorm", "student", "vocoder")
 
 
 def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
@@ -125,5 +125,5 @@ def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     if settings.model not in MODELS:
         raise DataMismatch(f"there is no model {settings.model}; there are {', '.join(MODELS)}")
     if settings.recipe and settings.model not in WITH_RECIPE:
-        raise DataMismatch(f"{settings.model} has no recipe: only {' and '.join(WITH_RECIPE)} have")
+        raise DataMismatch(f"{settings.model} has no recipe: only {', '.join(WITH_RECIPE)} have")
     return MODELS[settings.model](settings, inputs)

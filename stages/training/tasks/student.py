@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,24 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch
+from stages.semantic.kmeans import load_kmeans
 from stages.semantic.student import Student, StudentConfig, StudentSums, load_student, save_student
 from stages.training.seeds import derive_seed
-from stages.training.settings import TrainingSettings
+from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch, SpeechSet
 from stages.training.task import MODEL, StepOutput
 from stages.training.tasks.speech_task import Means, SpeechTask
 
 VALIDATION_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentRecipe:
+    """The fields of `recipe`."""
+
+    kmeans: str = ""
+    """Folder of the teacher's k-means: the head starts from its centroids. Empty for a random
+    start."""
 
 
 class StudentTask(SpeechTask):
@@ -36,7 +47,7 @@ class StudentTask(SpeechTask):
 
         Raises:
             DataMismatch: if the sets' tokens are of different models or of another rate than the
-                network's.
+                network's, or the k-means is not theirs.
         """
         teacher = speech.labels
         if teacher is None:
@@ -66,7 +77,14 @@ class StudentTask(SpeechTask):
             settings, speech=speech, valid=valid, sample_rate=self.config.sample_rate, **inputs
         )
         torch.manual_seed(derive_seed(settings.seed, "weights"))
-        self.network = Student(self.config).to(self.device)
+        network = Student(self.config)
+        recipe = overlay(StudentRecipe(), settings.recipe, where="recipe", prefix="recipe.")
+        if recipe.kmeans:
+            kmeans = load_kmeans(Path(recipe.kmeans))
+            teacher.spec.require_same(kmeans.tokens, ours="the training set", theirs=recipe.kmeans)
+            generator = torch.Generator().manual_seed(derive_seed(settings.seed, "head"))
+            network.start_head(torch.from_numpy(kmeans.centroids), generator)
+        self.network = network.to(self.device)
         self.players = {MODEL: self.network}
 
     def _sums(self, network: Student, batch: SpeechBatch, *, masked: bool) -> StudentSums:

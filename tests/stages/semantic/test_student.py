@@ -99,3 +99,18 @@ def test_a_saved_student_is_an_encoder_by_its_last_layer(
         expected = network(features, counts)
     torch.testing.assert_close(frames.values, expected)
     assert load_encoder(str(tmp_path / "s"), layer=1).fingerprint != encoder.fingerprint
+
+
+def test_a_head_that_starts_from_clusters_finds_the_nearest() -> None:
+    torch.manual_seed(2)
+    network = Student(CONFIG)
+    centroids = torch.randn(5, 12) + 7.0
+    network.start_head(centroids, torch.Generator().manual_seed(0))
+    # What lies at a cluster's place in the width is named as that cluster.
+    weight, bias = network.head.weight, network.head.bias
+    places = weight.detach() / 8.0
+    assert torch.equal((places @ weight.T + bias).argmax(dim=1), torch.arange(5))
+    # Distances between rows are those of the clusters, up to one scale.
+    ratio = torch.pdist(weight.detach()) / torch.pdist(centroids)
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=1e-4)
+    assert float(weight.detach().norm(dim=1).mean()) == pytest.approx(8.0, rel=1e-5)

@@ -18,6 +18,7 @@ from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_vocoder
 from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
+from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
 from stages.semantic.student import load_student
 from stages.shards.provenance import Provenance, StageRecord
 from stages.shards.reader import open_rows
@@ -215,6 +216,23 @@ def test_a_student_learns_its_teacher_s_tokens(make: Make, tmp_path: Path) -> No
     assert trainer.latest["valid/accuracy"] > max(0.5, first + 0.1)
     network, _ = load_student(tmp_path / "b")
     assert network.config.tokens == LOUDNESSES
+
+
+def test_a_student_s_head_starts_from_its_own_teacher_s_clusters(
+    make: Make, tmp_path: Path
+) -> None:
+    kmeans = KMeans(
+        centroids=np.random.default_rng(0).normal(size=(LOUDNESSES, 6)).astype(np.float32),
+        encoder="other",
+        encoder_fingerprint="b" * 64,
+        frame_rate=Fraction(25),
+        choice=EncoderChoice(spec="other"),
+    )
+    save_kmeans(kmeans, tmp_path / "kmeans")
+    with pytest.raises(DataMismatch, match="do not fit"):
+        make("student", tmp_path, recipe={"kmeans": str(tmp_path / "kmeans")})
+    with pytest.raises(DataMismatch, match=r"no setting recipe\.nonsense"):
+        make("student", tmp_path, recipe={"nonsense": 1})
 
 
 def test_a_student_s_tokens_must_fit(make: Make, tmp_path: Path) -> None:
