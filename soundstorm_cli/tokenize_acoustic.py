@@ -44,10 +44,10 @@ def tokenize_acoustic(
         typer.Option(
             "--codec",
             envvar="SOUNDSTORM_CODEC",
-            help="encodec_24khz, encodec_48khz (either with :FILE for a local checkpoint), "
+            help="mini, encodec_24khz, encodec_48khz (either with :FILE for a local checkpoint), "
             "lyra:FOLDER, or a folder that train --model codec wrote.",
         ),
-    ] = "encodec_24khz",
+    ] = "mini",
     levels: Annotated[
         int | None, typer.Option("--levels", min=1, help="Levels of the residual quantiser.")
     ] = None,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stages.assets import model_folder
 from stages.codec.base import Codec
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
 
-KNOWN = "encodec_24khz, encodec_48khz, lyra:FOLDER, or a folder that `train --model codec` wrote"
+KNOWN = (
+    "mini, encodec_24khz, encodec_48khz, lyra:FOLDER, or a folder that `train --model codec` wrote"
+)
 
 
 def load_codec(
@@ -22,8 +25,9 @@ def load_codec(
     """Load a codec.
 
     Args:
-        spec: `encodec_24khz` or `encodec_48khz` (weights through the encodec package),
-            `encodec_24khz:FILE` (a local checkpoint), `lyra:FOLDER`, or a folder of our own codec.
+        spec: `mini` (ships with the package), `encodec_24khz` or `encodec_48khz` (weights through
+            the encodec package), `encodec_24khz:FILE` (a local checkpoint), `lyra:FOLDER`, or a
+            folder of our own codec.
         levels: Q; the codec's default if neither this nor `bitrate` is given.
         bitrate: kbit/s instead of levels.
         device: where torch codecs run.
@@ -48,10 +52,11 @@ def load_codec(
         return EncodecCodec(
             family, checkpoint=checkpoint, levels=levels, bitrate=bitrate, device=device
         )
-    if (Path(spec) / CONFIG_NAME).is_file():
+    folder = model_folder(spec, "codec")
+    if (folder / CONFIG_NAME).is_file():
         from stages.codec.mel.codec import MelRVQCodec
 
         return MelRVQCodec(
-            Path(spec), vocoder=vocoder, levels=levels, bitrate=bitrate, device=device
+            folder, name=spec, vocoder=vocoder, levels=levels, bitrate=bitrate, device=device
         )
     raise DataMismatch(f"{spec} is no codec: use {KNOWN}")

@@ -29,6 +29,7 @@ class MelRVQCodec(Codec):
 
     Args:
         folder: of the codec, as `train --model codec` writes it.
+        name: what the user called it; the folder if None.
         vocoder: `griffin-lim`, or the folder of a vocoder; by default the one inside the codec's
             folder, or Griffin-Lim where there is none.
         levels: Q; all by default.
@@ -45,6 +46,7 @@ class MelRVQCodec(Codec):
         self,
         folder: Path,
         *,
+        name: str | None = None,
         vocoder: str | None = None,
         levels: int | None = None,
         bitrate: float | None = None,
@@ -52,7 +54,7 @@ class MelRVQCodec(Codec):
     ) -> None:
         network, fingerprint = load_mel_codec(folder)
         config = network.config
-        self.name = str(folder)
+        self.name = name or str(folder)
         self.models = {"codec": fingerprint}
         self.fingerprint = fingerprint
         self.sample_rate, self.frame_rate = config.sample_rate, config.frame_rate

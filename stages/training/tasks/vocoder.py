@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.assets import model_folder
 from stages.audio.features import LogMel
 from stages.codec.mel.config import VocoderConfig
 from stages.codec.mel.losses import (
@@ -87,7 +88,7 @@ class VocoderTask(SpeechTask):
         self._codec: MelCodec | None = None
         geometry: dict[str, Any] = {}
         if recipe.codec:
-            self._codec, fingerprint = load_mel_codec(Path(recipe.codec))
+            self._codec, fingerprint = load_mel_codec(model_folder(recipe.codec, "codec"))
             settings = replace(
                 settings, recipe={**settings.recipe, "codec_fingerprint": fingerprint}
             )

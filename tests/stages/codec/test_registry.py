@@ -19,7 +19,7 @@ def test_a_folder_of_our_own(tiny_codec: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("soundstream", "is no codec: use encodec_24khz"),
+        ("soundstream", "is no codec: use mini, encodec_24khz"),
         ("", "is no codec"),
         ("lyra", "say where"),
         ("lyra:nowhere", "has no soundstream_encoder.tflite"),

@@ -1,0 +1,21 @@
+"""The small trained models that ship with the package, by the name `mini`.
+
+`--codec mini` is the codec. `docs/models.md` says how it was made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+MINI = "mini"
+
+Part = Literal["codec"]
+
+
+def model_folder(spec: str, part: Part) -> Path:
+    """Where a model lies: what ships as that part if `spec` is `mini`, else the folder it names.
+
+    A folder of one's own with that name is `./mini`.
+    """
+    return Path(__file__).parent / MINI / part if spec == MINI else Path(spec)

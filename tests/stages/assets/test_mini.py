@@ -1,0 +1,72 @@
+"""What ships by the name `mini`: it loads, is small, and keeps speech."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.assets import MINI, model_folder
+from stages.audio.reading import read_audio
+from stages.codec.base import AudioBatch
+from stages.codec.mel.codec import MelRVQCodec
+from stages.codec.registry import load_codec
+
+ROOT = Path(__file__).resolve().parents[3]
+ASSETS = ROOT / "stages" / "assets" / MINI
+SPEECH = ROOT / "examples" / "speech" / "finn" / "finn-00.opus"
+
+
+def test_the_family_is_small_and_free_of_paths() -> None:
+    files = [path for path in ASSETS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 60e6
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    for path in ASSETS.rglob("*.json"):
+        assert '"/' not in path.read_text(), f"{path} names a folder of the machine it was made on"
+
+
+def test_a_name_is_what_ships_and_a_path_is_a_path() -> None:
+    assert model_folder("mini", "codec") == ASSETS / "codec"
+    assert model_folder("./mini", "codec") == Path("mini")
+    assert model_folder("runs/a", "codec") == Path("runs/a")
+
+
+def test_the_codec_is_the_paper_s_size() -> None:
+    codec = load_codec("mini")
+    assert isinstance(codec, MelRVQCodec)
+    assert (codec.name, codec.sample_rate, codec.frame_rate) == ("mini", 16_000, 50)
+    assert (codec.levels, codec.codebook_size) == (12, 1024)
+    assert load_codec("mini", bitrate=3.0).levels == 6
+    assert codec.fingerprint == load_codec(str(ASSETS / "codec")).fingerprint
+
+
+@pytest.fixture(scope="module")
+def speech() -> torch.Tensor:
+    return torch.from_numpy(read_audio(str(SPEECH), sample_rate=16_000).samples)[None]  # [1, 1, N]
+
+
+def test_more_levels_are_nearer_to_the_speech(speech: torch.Tensor) -> None:
+    codec = load_codec("mini")
+    assert isinstance(codec, MelRVQCodec)
+    lengths = torch.tensor([speech.shape[2]])
+    network = codec._network
+    mel, _ = network.log_mel(speech[:, 0], lengths)
+    distances = []
+    for levels in (1, 4, 12):
+        made, _ = network.through(speech[:, 0], lengths, levels)
+        distances.append(float((made - mel).abs().mean()))
+    assert distances[0] > distances[1] > distances[2]
+    assert distances[2] < 0.45  # a synthetic voice, which it was not made for
+
+
+def test_sound_comes_back(speech: torch.Tensor) -> None:
+    codec = load_codec("mini")
+    tokens = codec.encode(AudioBatch(samples=speech, lengths=torch.tensor([speech.shape[2]])))
+    heard = codec.decode(tokens).samples[0, 0].numpy()
+    energy = [
+        np.sqrt(np.square(x[: len(x) // 800 * 800].reshape(-1, 800)).mean(axis=1))
+        for x in (speech[0, 0].numpy(), heard[: speech.shape[2]])
+    ]
+    assert np.corrcoef(energy[0], energy[1])[0, 1] > 0.95
