@@ -35,7 +35,6 @@ from soundstorm_cli.semantic_options import (
     encoder_choice,
     load_chosen,
 )
-from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
     from stages.semantic.kmeans import EncoderChoice, KMeans
@@ -54,14 +53,14 @@ def tokenize_semantic(
     ] = None,
     output: OutputOption = None,
     kmeans: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--kmeans",
             "-k",
             envvar="SOUNDSTORM_KMEANS",
-            help="The folder that fit-kmeans wrote; it names the encoder, too.",
+            help="The folder that fit-kmeans wrote, or mini; it names the encoder, too.",
         ),
-    ] = None,
+    ] = "mini",
     encoder: EncoderOption = None,
     layer: LayerOption = None,
     rate: RateOption = None,
@@ -82,17 +81,12 @@ def tokenize_semantic(
     target = resolve_output(output)
     refuse_json_with_stream(target, as_json=as_json)
     part = parse_shard(shard) if shard else None
-    if kmeans is None:
-        raise DataMismatch(
-            "no k-means: give --kmeans, or SOUNDSTORM_KMEANS, a folder that fit-kmeans wrote"
-        )
     with open_inputs(resolve_input(inputs)) as source:
-        from pathlib import Path
-
+        from stages.assets import model_folder
         from stages.semantic.kmeans import load_kmeans
         from stages.semantic.tokenizer import SemanticTokenizer
 
-        clusters = load_kmeans(Path(kmeans))
+        clusters = load_kmeans(model_folder(kmeans, "kmeans"))
         place = pick_device(device)
         choice = _choice(clusters, encoder, layer=layer, rate=rate, reduce=reduce)
         stage = SemanticTokenizer(

@@ -1,6 +1,7 @@
 """The small trained models that ship with the package, by the name `mini`.
 
-`--codec mini` is the codec. `docs/models.md` says how it was made.
+Every stage takes that name, and by default, wherever it takes a folder of one of our own models.
+`docs/models.md` says how each was made.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Literal
 
 MINI = "mini"
 
-Part = Literal["codec"]
+Part = Literal["codec", "kmeans", "soundstorm"]
 
 
 def model_folder(spec: str, part: Part) -> Path:

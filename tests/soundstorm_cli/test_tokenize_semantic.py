@@ -150,14 +150,17 @@ def test_unusable_inputs_exit_2(
     assert err.count("\n") == 1
 
 
-def test_no_kmeans_and_no_such_kmeans(
+def test_the_default_kmeans_and_no_such_kmeans(
     corpus: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("SOUNDSTORM_KMEANS", raising=False)
-    assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem") == 2
-    assert "give --kmeans, or SOUNDSTORM_KMEANS, a folder" in capsys.readouterr().err
+    assert command("tokenize-semantic", corpus, "-o", tmp_path / "mini") == 0
+    capsys.readouterr()
+    with open_rows(tmp_path / "mini") as source:
+        spec = source.provenance.require_tokens("semantic", where="mini")
+    assert (spec.codebook_size, spec.frame_rate) == (4096, 25)
     assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem", "-k", corpus) == 2
     assert "is no model" in capsys.readouterr().err

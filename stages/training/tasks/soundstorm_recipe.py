@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stages.assets import model_folder
 from stages.codec.registry import load_codec
 from stages.errors import DataMismatch
 from stages.semantic.kmeans import load_kmeans
@@ -65,6 +65,6 @@ class SoundStormRecipe:
             acoustic.require_same(codec.spec, ours="the training set", theirs=self.codec)
             start_acoustic(network, codec.codebooks(), generator)
         if self.kmeans:
-            kmeans = load_kmeans(Path(self.kmeans))
+            kmeans = load_kmeans(model_folder(self.kmeans, "kmeans"))
             semantic.require_same(kmeans.tokens, ours="the training set", theirs=self.kmeans)
             start_semantic(network, torch.from_numpy(kmeans.centroids), generator)
