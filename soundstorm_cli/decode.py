@@ -47,14 +47,14 @@ def decode(
     ] = None,
     output: OutputOption = None,
     model: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--model",
             "-m",
             envvar="SOUNDSTORM_MODEL",
-            help="The folder that train --model soundstorm wrote.",
+            help="The folder that train --model soundstorm wrote, or mini.",
         ),
-    ] = None,
+    ] = "mini",
     iterations: Annotated[
         str,
         typer.Option(
@@ -94,14 +94,14 @@ def decode(
         typer.Option("--codec", help="For a recording as --prompt; by default the model's codec."),
     ] = None,
     kmeans: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--kmeans",
             "-k",
             envvar="SOUNDSTORM_KMEANS",
             help="For a recording as --prompt: the k-means of the model's semantic tokens.",
         ),
-    ] = None,
+    ] = "mini",
     temperature: Annotated[
         float,
         typer.Option("--temperature", min=0.0, help="Of sampling; 0 takes the likeliest tokens."),
@@ -136,11 +136,6 @@ def decode(
     target = resolve_output(output)
     refuse_json_with_stream(target, as_json=as_json)
     part = parse_shard(shard) if shard else None
-    if model is None:
-        raise DataMismatch(
-            "no model: give --model, or SOUNDSTORM_MODEL, a folder that `soundstorm train --model "
-            "soundstorm` wrote"
-        )
     seconds = _seconds(prompt_seconds)
     if trace is not None and not trace.endswith(".parquet"):
         raise DataMismatch(f"--trace {trace} must be a .parquet file")
@@ -149,6 +144,7 @@ def decode(
 
         import torch
 
+        from stages.assets import model_folder
         from stages.soundstorm.decoder import Decoder
         from stages.soundstorm.decoding import DecodeOptions
         from stages.soundstorm.model import from_model_file
@@ -156,7 +152,7 @@ def decode(
         from stages.soundstorm.trace import TraceFile
 
         place = pick_device(device)
-        loaded = from_model_file(Path(model), torch.device(place))
+        loaded = from_model_file(model_folder(model, "soundstorm"), torch.device(place))
         count = _level_count(levels, loaded)
         options = DecodeOptions(
             iterations=parse_iterations(iterations, count), temperature=temperature, seed=seed

@@ -76,8 +76,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--model",
-            help="A SoundStorm: its masked-token loss and accuracy on INPUT's tokens. Alone, sound "
-            "is not judged.",
+            help="A SoundStorm (a folder, or mini): its masked-token loss and accuracy on INPUT's "
+            "tokens. Alone, sound is not judged.",
         ),
     ] = None,
     measures: Annotated[
@@ -205,6 +205,7 @@ def _masked_tokens(
     *,
     quiet: bool,
 ) -> MaskedTokenScores:
+    from stages.assets import model_folder
     from stages.evaluation.masked_tokens import score_masked_tokens
 
     with (
@@ -212,7 +213,13 @@ def _masked_tokens(
         progress("masked tokens", source.num_rows, quiet=quiet) as advance,
     ):
         return score_masked_tokens(
-            Path(model), source, cache, device=device, draws=draws, seed=seed, advance=advance
+            model_folder(model, "soundstorm"),
+            source,
+            cache,
+            device=device,
+            draws=draws,
+            seed=seed,
+            advance=advance,
         )
 
 

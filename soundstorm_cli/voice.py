@@ -26,8 +26,8 @@ class VoiceSource:
     codec: str | None
     """Codec for a recording; the model's where none is given."""
 
-    kmeans: str | None
-    """Folder of the k-means for a recording."""
+    kmeans: str
+    """Folder of the k-means for a recording, or `mini`."""
 
     device: str
 
@@ -69,20 +69,14 @@ def _from_shards(model: SoundStormModel, path: str, row_id: str | None) -> Row:
 
 
 def _from_recording(model: SoundStormModel, voice: VoiceSource, path: str) -> Row:
-    from pathlib import Path
-
     from soundstorm_cli.semantic_options import load_chosen
+    from stages.assets import model_folder
     from stages.codec.registry import load_codec
     from stages.codec.tokenizer import AcousticTokenizer
     from stages.semantic.kmeans import load_kmeans
     from stages.semantic.tokenizer import SemanticTokenizer
 
-    if voice.kmeans is None:
-        raise DataMismatch(
-            f"{path} is a recording and must be tokenized: give --kmeans the folder of the "
-            "k-means that the model's semantic tokens were made with"
-        )
-    clusters = load_kmeans(Path(voice.kmeans))
+    clusters = load_kmeans(model_folder(voice.kmeans, "kmeans"))
     model.semantic.require_same(clusters.tokens, ours="the model", theirs=voice.kmeans)
     name = voice.codec or model.acoustic.name
     try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -72,6 +73,29 @@ def test_the_slurm_array_makes_one_whole_set(workplace, corpus, pipeline) -> Non
         rows = list(source.rows())
     assert sorted(row["id"] for row in rows) == [f"s{s}/u{u}" for s in range(2) for u in range(3)]
     assert all(row["acoustic"] is not None and row["semantic"] is not None for row in rows)
+
+
+def test_the_models_that_ship_speak(workplace: Path) -> None:
+    run(
+        ["make", "-f", "examples/mini/Makefile", "vocode", "OUT=out", "PROMPT=2",
+         "SPEECH=examples/speech/finn/finn-00.opus"],
+        workplace,
+    )  # fmt: skip
+    sounds = sorted(path.relative_to(workplace / "out" / "wavs") for path in
+                    (workplace / "out" / "wavs").rglob("*.wav"))  # fmt: skip
+    assert [str(sound) for sound in sounds] == [
+        "codec/finn-00.wav", "continued/finn-00.wav", "converted/finn-00.wav",
+    ]  # fmt: skip
+    with (
+        open_rows(workplace / "out" / "tokens") as given,
+        open_rows(workplace / "out" / "continued") as made,
+    ):
+        before, after = next(iter(given.rows())), next(iter(made.rows()))
+    assert after["prompt_frames"] == 100
+    given_codes, made_codes = (np.array(list(row["acoustic"])) for row in (before, after))
+    kept = (given_codes == made_codes).all(axis=1)
+    assert kept[:100].all()
+    assert kept[100:].mean() < 0.5
 
 
 @pytest.mark.integration

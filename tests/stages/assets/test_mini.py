@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from soundstorm_cli.semantic_options import load_chosen
 from stages.assets import MINI, model_folder
 from stages.audio.reading import read_audio
 from stages.codec.base import AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.registry import load_codec
+from stages.semantic.kmeans import load_kmeans
+from stages.soundstorm.model import from_model_file
 
 ROOT = Path(__file__).resolve().parents[3]
 ASSETS = ROOT / "stages" / "assets" / MINI
@@ -70,3 +73,12 @@ def test_sound_comes_back(speech: torch.Tensor) -> None:
         for x in (speech[0, 0].numpy(), heard[: speech.shape[2]])
     ]
     assert np.corrcoef(energy[0], energy[1])[0, 1] > 0.95
+
+
+def test_the_parts_speak_the_same_tokens() -> None:
+    model = from_model_file(model_folder("mini", "soundstorm"), torch.device("cpu"))
+    kmeans = load_kmeans(model_folder("mini", "kmeans"))
+    model.semantic.require_same(kmeans.tokens, ours="mini", theirs="mini")
+    model.acoustic.require_same(load_codec("mini").spec, ours="mini", theirs="mini")
+    assert kmeans.frame_rate == 25
+    kmeans.require_encoder(load_chosen(kmeans.choice, device="cpu"), where="mini")
