@@ -25,6 +25,7 @@ from soundstorm_cli.common import (
 )
 from soundstorm_cli.semantic_options import batch_seconds_for
 from soundstorm_cli.voice import VoiceSource, load_voice
+from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def decode(
             envvar="SOUNDSTORM_MODEL",
             help="The folder that train --model soundstorm wrote, or mini.",
         ),
-    ] = "mini",
+    ] = MINI,
     iterations: Annotated[
         str,
         typer.Option(
@@ -101,7 +102,7 @@ def decode(
             envvar="SOUNDSTORM_KMEANS",
             help="For a recording as --prompt: the k-means of the model's semantic tokens.",
         ),
-    ] = "mini",
+    ] = MINI,
     temperature: Annotated[
         float,
         typer.Option("--temperature", min=0.0, help="Of sampling; 0 takes the likeliest tokens."),
@@ -144,7 +145,6 @@ def decode(
 
         import torch
 
-        from stages.assets import model_folder
         from stages.soundstorm.decoder import Decoder
         from stages.soundstorm.decoding import DecodeOptions
         from stages.soundstorm.model import from_model_file

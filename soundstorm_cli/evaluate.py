@@ -21,6 +21,7 @@ from soundstorm_cli.common import (
     say,
     say_failures,
 )
+from stages.assets import model_folder
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
@@ -205,7 +206,6 @@ def _masked_tokens(
     *,
     quiet: bool,
 ) -> MaskedTokenScores:
-    from stages.assets import model_folder
     from stages.evaluation.masked_tokens import score_masked_tokens
 
     with (

@@ -25,6 +25,7 @@ from soundstorm_cli.common import (
     run_with_progress,
     worker_count,
 )
+from stages.assets import MINI
 
 NAME = "tokenize-acoustic"
 
@@ -47,7 +48,7 @@ def tokenize_acoustic(
             help="mini, encodec_24khz, encodec_48khz (either with :FILE for a local checkpoint), "
             "lyra:FOLDER, or a folder that train --model codec wrote.",
         ),
-    ] = "mini",
+    ] = MINI,
     levels: Annotated[
         int | None, typer.Option("--levels", min=1, help="Levels of the residual quantiser.")
     ] = None,

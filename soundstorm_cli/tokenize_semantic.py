@@ -35,6 +35,7 @@ from soundstorm_cli.semantic_options import (
     encoder_choice,
     load_chosen,
 )
+from stages.assets import MINI, model_folder
 
 if TYPE_CHECKING:
     from stages.semantic.kmeans import EncoderChoice, KMeans
@@ -60,7 +61,7 @@ def tokenize_semantic(
             envvar="SOUNDSTORM_KMEANS",
             help="The folder that fit-kmeans wrote, or mini; it names the encoder, too.",
         ),
-    ] = "mini",
+    ] = MINI,
     encoder: EncoderOption = None,
     layer: LayerOption = None,
     rate: RateOption = None,
@@ -82,7 +83,6 @@ def tokenize_semantic(
     refuse_json_with_stream(target, as_json=as_json)
     part = parse_shard(shard) if shard else None
     with open_inputs(resolve_input(inputs)) as source:
-        from stages.assets import model_folder
         from stages.semantic.kmeans import load_kmeans
         from stages.semantic.tokenizer import SemanticTokenizer
 

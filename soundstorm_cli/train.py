@@ -56,8 +56,8 @@ def train(
         str | None,
         typer.Option(
             "--kmeans",
-            help="For soundstorm: the tokens' k-means, from whose centroids embeddings start. For "
-            "student: the teacher's, from whose centroids the head starts.",
+            help="A folder, or mini. For soundstorm: the tokens' k-means, from whose centroids "
+            "embeddings start. For student: the teacher's, from whose centroids the head starts.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,

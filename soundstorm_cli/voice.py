@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stages.assets import model_folder
 from stages.errors import DataMismatch, RowFailure
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ def _from_shards(model: SoundStormModel, path: str, row_id: str | None) -> Row:
 
 def _from_recording(model: SoundStormModel, voice: VoiceSource, path: str) -> Row:
     from soundstorm_cli.semantic_options import load_chosen
-    from stages.assets import model_folder
     from stages.codec.registry import load_codec
     from stages.codec.tokenizer import AcousticTokenizer
     from stages.semantic.kmeans import load_kmeans

@@ -1,7 +1,7 @@
 """The small trained models that ship with the package, by the name `mini`.
 
-Every stage takes that name, and by default, wherever it takes a folder of one of our own models.
-`docs/models.md` says how each was made.
+`--codec` and `--kmeans` take that name wherever they take a folder, `--model` in `decode` and
+`eval`; it is the default of the stages that make tokens. `docs/models.md` says how each was made.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class SoundStormRecipe:
     Empty for a random start."""
 
     kmeans: str = ""
-    """Folder of the tokens' k-means: condition embeddings start from its centroids. Empty for a
-    random start."""
+    """Folder of the tokens' k-means, or `mini`: condition embeddings start from its centroids.
+    Empty for a random start."""
 
     def __post_init__(self) -> None:
         if self.level_power < 0:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.assets import model_folder
 from stages.errors import DataMismatch
 from stages.semantic.kmeans import load_kmeans
 from stages.semantic.student import Student, StudentConfig, StudentSums, load_student, save_student
@@ -28,8 +29,8 @@ class StudentRecipe:
     """The fields of `recipe`."""
 
     kmeans: str = ""
-    """Folder of the teacher's k-means: the head starts from its centroids. Empty for a random
-    start."""
+    """Folder of the teacher's k-means, or `mini`: the head starts from its centroids. Empty for a
+    random start."""
 
 
 class StudentTask(SpeechTask):
@@ -80,7 +81,7 @@ class StudentTask(SpeechTask):
         network = Student(self.config)
         recipe = overlay(StudentRecipe(), settings.recipe, where="recipe", prefix="recipe.")
         if recipe.kmeans:
-            kmeans = load_kmeans(Path(recipe.kmeans))
+            kmeans = load_kmeans(model_folder(recipe.kmeans, "kmeans"))
             teacher.spec.require_same(kmeans.tokens, ours="the training set", theirs=recipe.kmeans)
             generator = torch.Generator().manual_seed(derive_seed(settings.seed, "head"))
             network.start_head(torch.from_numpy(kmeans.centroids), generator)

@@ -231,6 +231,8 @@ def test_a_student_s_head_starts_from_its_own_teacher_s_clusters(
     save_kmeans(kmeans, tmp_path / "kmeans")
     with pytest.raises(DataMismatch, match="do not fit"):
         make("student", tmp_path, recipe={"kmeans": str(tmp_path / "kmeans")})
+    with pytest.raises(DataMismatch, match="of the training set and mini do not fit"):
+        make("student", tmp_path, recipe={"kmeans": "mini"})
     with pytest.raises(DataMismatch, match=r"no setting recipe\.nonsense"):
         make("student", tmp_path, recipe={"nonsense": 1})
 
