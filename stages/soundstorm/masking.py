@@ -58,11 +58,26 @@ class TrainingMask:
         return acoustic.masked_fill(hidden.to(acoustic.device, non_blocking=True), mask_token)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Practice:
+    """Which masks are drawn more often than the paper draws them."""
+
+    level_weights: Tensor | None = None
+    """`[Q]`, how often each level is drawn; all alike (the paper's) if None."""
+
+    whole: Tensor | None = None
+    """`[Q]`, the probability that an example of a level has the ratio 1 instead of cos u: all is
+    masked from the delimiter on, as decoding meets a level of one pass. None, the paper's, is 0."""
+
+
+PAPER = Practice()
+
+
 def draw_mask(
     lengths: Tensor,
     levels: int,
     generator: torch.Generator,
-    level_weights: Tensor | None = None,
+    practice: Practice = PAPER,
 ) -> TrainingMask:
     """Draw the mask of a batch.
 
@@ -73,7 +88,7 @@ def draw_mask(
         lengths: `[B]` int64 on the CPU, each at least 1; T is the longest.
         levels: Q.
         generator: a CPU generator; the same state gives the same mask.
-        level_weights: `[Q]`, how often each level is drawn; all alike (the paper's) if None.
+        practice: what to draw more often than the paper does.
     """
     B, T = len(lengths), int(lengths.max())
 
@@ -82,11 +97,13 @@ def draw_mask(
         return torch.rand(*shape, dtype=torch.float64, generator=generator)
 
     delimiter = (uniform(B) * lengths).long()
-    if level_weights is None:
+    if practice.level_weights is None:
         level = torch.randint(levels, (B,), generator=generator)
     else:
-        level = torch.multinomial(level_weights, B, replacement=True, generator=generator)
+        level = torch.multinomial(practice.level_weights, B, replacement=True, generator=generator)
     ratio = torch.cos(uniform(B) * (math.pi / 2))
+    if practice.whole is not None:
+        ratio = torch.where(uniform(B) < practice.whole[level], 1.0, ratio)
     frame = torch.arange(T)[None, :]
     generated = (frame >= delimiter[:, None]) & (frame < lengths[:, None])
     masked = generated & (uniform(B, T) < ratio[:, None])

@@ -64,6 +64,29 @@ def start_semantic(network: SoundStorm, centroids: Tensor, generator: torch.Gene
     network.semantic_table.copy_(placed)
 
 
+@torch.no_grad()
+def carry_semantic(former: Tensor, former_tokens: Tensor, tokens: Tensor, size: int) -> Tensor:
+    """Condition embeddings for other semantic tokens than a network was trained on.
+
+    Each new token gets the mean of what the network knew at the frames where the new token is; one
+    that is nowhere gets the mean of all.
+
+    Args:
+        former: `[K', D]`, the trained embeddings.
+        former_tokens: `[F]` int64, the tokens they are of, frame by frame of some speech.
+        tokens: `[F]` int64, the new ones at the same frames.
+        size: K, how many new ones there are.
+
+    Returns:
+        `[K, D]`.
+    """
+    joint = torch.zeros(size, len(former)).index_put_(
+        (tokens, former_tokens), torch.ones(len(tokens)), accumulate=True
+    )
+    joint[joint.sum(dim=1) == 0] = joint.sum(dim=0)
+    return joint / joint.sum(dim=1, keepdim=True) @ former.float().cpu()
+
+
 def _project(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:
     """`[N, D]` to `[N, width]` by a random matrix, which keeps angles and distances about."""
     dim = vectors.shape[-1]

@@ -13,12 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from stages.nn.model_file import WEIGHTS_NAME
 from stages.semantic.kmeans import load_kmeans, save_kmeans
+from stages.shards.reader import open_rows
 
 TINY = [
     "--set", "network.layers=1", "--set", "network.heads=2", "--set", "network.width=16",
@@ -82,6 +84,8 @@ def test_other_settings_are_refused_by_name(
             "codec has no recipe: only soundstorm, student, vocoder",
         ),
         (["--set", "recipe.level_power=-1"], "recipe.level_power must be at least 0"),
+        (["--set", "recipe.whole_finer=1.5"], "whole_first and whole_finer must be in [0, 1]"),
+        (["--set", "recipe.former=nothing"], "nothing"),
         (["--set", "recipe.adversarial_from=3"], "recipe: there is no setting recipe.adversarial"),
         (["--init", "nothing"], "nothing is no model: it has no config.json"),
         (["--device", "tpu"], "there is no device tpu here"),
@@ -146,6 +150,40 @@ def test_starting_from_another_run(
     # The average of the first run after one step lags behind its weights; what was started from
     # is the exported average, bit for bit.
     assert weights[0] == weights[1]
+
+
+def test_starting_from_a_model_of_other_semantic_tokens(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path, corpus: Path
+) -> None:
+    """The network goes on; condition embeddings are those of the tokens at the same frames."""
+    first = command("train", pipeline.full, "-o", tmp_path / "a", *TINY, "--max-steps", 1)
+    assert first.code == 0
+    kmeans = load_kmeans(pipeline.kmeans)
+    # The same clusters under other names, and one that no frame is near.
+    centroids = np.concatenate((kmeans.centroids[::-1], kmeans.centroids[:1] + 1e3))
+    save_kmeans(replace(kmeans, centroids=centroids), tmp_path / "kmeans")
+    new = tmp_path / "new"
+    retokenized = command("tokenize-semantic", pipeline.full, "-o", new, "-k", tmp_path / "kmeans")
+    assert retokenized.code == 0, retokenized.err
+    arguments = ["train", new, *TINY, "--max-steps", 0, "--init", tmp_path / "a"]
+    refused = command(*arguments, "-o", tmp_path / "b")
+    assert refused.code == 2
+    assert "another network than these settings make" in refused.err
+    former = ["--set", f"recipe.former={pipeline.full}"]
+    assert command(*arguments, "-o", tmp_path / "b", *former).code == 0
+    old, now = (load_file(tmp_path / run / WEIGHTS_NAME) for run in ("a", "b"))
+    count = len(kmeans.centroids)
+    used = {token for row in open_rows(pipeline.full).rows() for token in row["semantic"]}
+    for token in used:
+        torch.testing.assert_close(
+            now["semantic_table"][count - 1 - token], old["semantic_table"][token]
+        )
+    assert now["semantic_table"].shape[0] == count + 1
+    assert all(torch.equal(now[name], old[name]) for name in old if name != "semantic_table")
+    wrong = ["--set", f"recipe.former={new}"]
+    refused = command(*arguments, "-o", tmp_path / "c", *wrong)
+    assert refused.code == 2
+    assert "the semantic tokens of" in refused.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -42,12 +42,16 @@ class TaskInputs:
 
 
 def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.shards.reader import open_rows
     from stages.training.tasks.soundstorm import SoundStormTask
+    from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
 
+    former = SoundStormRecipe.of(settings.recipe).former
     return SoundStormTask(
         settings,
         store=_store(inputs.train, inputs),
         valid=None if inputs.valid is None else _store(inputs.valid, inputs),
+        former=_store(open_rows(former), inputs) if former else None,
         device=inputs.device,
     )
 

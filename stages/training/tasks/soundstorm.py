@@ -12,12 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch
-from stages.nn.model_file import load_model_file
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.loss import LossTable, masked_loss
-from stages.soundstorm.masking import TrainingMask, draw_mask
-from stages.soundstorm.model import KIND, check_tokens, from_model_file, to_model_file
+from stages.soundstorm.masking import PAPER, Practice, TrainingMask, draw_mask
+from stages.soundstorm.model import (
+    SoundStormModel,
+    check_tokens,
+    from_model_file,
+    to_model_file,
+)
 from stages.soundstorm.network import SoundStorm
+from stages.soundstorm.warm_start import carry_semantic
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
@@ -48,7 +53,7 @@ def collate(
     levels: int,
     *,
     level_of: Mapping[Window, int] | None = None,
-    level_weights: Tensor | None = None,
+    practice: Practice = PAPER,
 ) -> TokenBatch:
     """Put windows into one batch and draw each one's mask from its own seed.
 
@@ -59,7 +64,7 @@ def collate(
         windows: of like length, for little padding.
         levels: Q, levels that are trained.
         level_of: the masks' levels by window, instead of random ones.
-        level_weights: `[Q]`, how often each level is drawn; all alike if None.
+        practice: which masks are drawn more often than the paper's.
     """
     lengths = torch.tensor([window.length for window in windows])
     T = int(lengths.max())
@@ -72,7 +77,7 @@ def collate(
         semantic[row, : window.length] = codes
         acoustic[row, : window.length] = frames[:, :levels]
         generator = torch.Generator().manual_seed(window.seed)
-        mask = draw_mask(lengths[row : row + 1], levels, generator, level_weights)
+        mask = draw_mask(lengths[row : row + 1], levels, generator, practice)
         if level_of is not None:
             mask = replace(mask, level=torch.tensor([level_of[window]]))
         masks.append(mask)
@@ -98,9 +103,9 @@ class TokenWindows:
         store: TokenStore,
         settings: TrainingSettings,
         levels: int,
-        level_weights: Tensor | None,
+        practice: Practice,
     ) -> None:
-        self._store, self._levels, self._level_weights = store, levels, level_weights
+        self._store, self._levels, self._practice = store, levels, practice
         rate = float(store.acoustic_spec.frame_rate)  # only bounds windows: nothing is mapped by it
         self._budget = max(1, int(settings.micro_batch_seconds * rate))
         self._sampler = WindowSampler(
@@ -114,8 +119,8 @@ class TokenWindows:
 
     def micro_batches(self, step: int, rank: int, world: int) -> list[TokenBatch]:
         parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
-        weights = self._level_weights
-        return [collate(self._store, part, self._levels, level_weights=weights) for part in parts]
+        practice = self._practice
+        return [collate(self._store, part, self._levels, practice=practice) for part in parts]
 
 
 class SoundStormTask(Task[TokenBatch]):
@@ -128,8 +133,12 @@ class SoundStormTask(Task[TokenBatch]):
         store: TokenStore,
         valid: TokenStore | None,
         device: torch.device,
+        former: TokenStore | None = None,
     ) -> None:
         """Build the network and its data.
+
+        `former` is the training set with the semantic tokens of the model to `initialise` from,
+        where those are others (`SoundStormRecipe.former`).
 
         Raises:
             DataMismatch: if the settings of the network or the recipe are not those of a
@@ -137,7 +146,7 @@ class SoundStormTask(Task[TokenBatch]):
                 tokens' kind.
         """
         self.settings, self.device = settings, device
-        self.store, self.valid = store, valid
+        self.store, self.valid, self.former = store, valid, former
         recipe = SoundStormRecipe.of(settings.recipe)
         if valid is not None:
             for ours, theirs in (
@@ -171,7 +180,7 @@ class SoundStormTask(Task[TokenBatch]):
         self.network = network.to(device)
         self.players = {MODEL: self.network}
         levels = self.config.levels
-        self.data = TokenWindows(store, settings, levels, recipe.level_weights(levels))
+        self.data = TokenWindows(store, settings, levels, recipe.practice(levels))
         self.data_fingerprint = store.fingerprint
 
     def loss(self, player: str, batch: TokenBatch, step: int) -> StepOutput:
@@ -223,21 +232,47 @@ class SoundStormTask(Task[TokenBatch]):
         return table.summary()
 
     def initialise(self, folder: Path) -> None:
-        file = load_model_file(folder, kind=KIND)
-        config = SoundStormConfig.from_json(file.config, where=str(folder))
-        if config != self.config:
+        """Take a model's weights; its condition embeddings by way of `former`, where there is one.
+
+        Raises:
+            DataMismatch: if its network or tokens are others than this run's.
+        """
+        model = from_model_file(folder, torch.device("cpu"))
+        theirs, ours = model.network.config, self.config
+        same_tokens = replace(theirs, semantic_codebook_size=ours.semantic_codebook_size)
+        if (same_tokens if self.former else theirs) != ours:
             raise DataMismatch(
                 f"{folder} has another network than these settings make: "
-                f"{config.to_json()} and {self.config.to_json()}"
+                f"{theirs.to_json()} and {ours.to_json()}"
             )
-        model = from_model_file(folder, torch.device("cpu"))
-        model.semantic.require_same(
-            self.store.semantic_spec, ours=str(folder), theirs="the training set"
-        )
         model.acoustic.require_same(
             self.store.acoustic_spec, ours=str(folder), theirs="the training set"
         )
-        self.network.load_state_dict(model.network.state_dict())
+        weights = model.network.state_dict()
+        if self.former is None:
+            model.semantic.require_same(
+                self.store.semantic_spec, ours=str(folder), theirs="the training set"
+            )
+        else:
+            weights["semantic_table"] = self._carried(model, self.former, folder)
+        self.network.load_state_dict(weights)
+
+    def _carried(self, model: SoundStormModel, former: TokenStore, folder: Path) -> Tensor:
+        """The condition embeddings of a model of other semantic tokens, for this run's."""
+        model.semantic.require_same(
+            former.semantic_spec, ours=str(folder), theirs="the set of recipe.former"
+        )
+        if not np.array_equal(former.lengths, self.store.lengths):
+            raise DataMismatch(
+                "the set of recipe.former has other utterances, or in another order, than the "
+                "training set: tokenize the same set twice"
+            )
+        return carry_semantic(
+            model.network.semantic_table,
+            torch.from_numpy(former.semantic.astype(np.int64)),
+            torch.from_numpy(self.store.semantic.astype(np.int64)),
+            self.config.semantic_codebook_size,
+        )
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
         to_model_file(

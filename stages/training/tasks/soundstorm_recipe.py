@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stages.assets import model_folder
 from stages.codec.registry import load_codec
 from stages.errors import DataMismatch
 from stages.semantic.kmeans import load_kmeans
 from stages.shards.spec import TokenSpec
+from stages.soundstorm.masking import Practice
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.warm_start import start_acoustic, start_semantic
 from stages.training.settings import overlay
@@ -28,6 +28,14 @@ class SoundStormRecipe:
     alike; 1 gives the first of 12 levels a third of the examples. The coarse levels carry the
     words, and with few steps they are what falls short."""
 
+    whole_first: float = 0.0
+    """Part of the first level's examples that are masked whole from the delimiter on: 0 is the
+    paper's, whose ratios are cos u."""
+
+    whole_finer: float = 0.0
+    """The same of each finer level. Decoding with one pass a finer level meets them in no other
+    way."""
+
     codec: str = ""
     """The tokens' codec, as `--codec` takes it: embeddings and heads start from its codebooks.
     Empty for a random start."""
@@ -36,20 +44,31 @@ class SoundStormRecipe:
     """Folder of the tokens' k-means, or `mini`: condition embeddings start from its centroids.
     Empty for a random start."""
 
+    former: str = ""
+    """For `--init` with a model of other semantic tokens: the training set's utterances, in the
+    same order, with the tokens of that model. Condition embeddings start from those of the former
+    tokens at the same frames."""
+
     def __post_init__(self) -> None:
         if self.level_power < 0:
             raise DataMismatch("the setting recipe.level_power must be at least 0")
+        if not (0 <= self.whole_first <= 1 and 0 <= self.whole_finer <= 1):
+            raise DataMismatch("recipe.whole_first and whole_finer must be in [0, 1]")
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> SoundStormRecipe:
         """From the settings' `recipe`; DataMismatch for a field that is unknown or ill-typed."""
         return overlay(SoundStormRecipe(), values, where="recipe", prefix="recipe.")
 
-    def level_weights(self, levels: int) -> Tensor | None:
-        """`[Q]` for `draw_mask`; None where all are alike."""
-        if self.level_power == 0:
-            return None
-        return torch.arange(1, levels + 1, dtype=torch.float64) ** -self.level_power
+    def practice(self, levels: int) -> Practice:
+        """For `draw_mask`."""
+        weights = whole = None
+        if self.level_power:
+            weights = torch.arange(1, levels + 1, dtype=torch.float64) ** -self.level_power
+        if self.whole_first or self.whole_finer:
+            whole = torch.full((levels,), self.whole_finer, dtype=torch.float64)
+            whole[0] = self.whole_first
+        return Practice(level_weights=weights, whole=whole)
 
     def start(
         self, network: SoundStorm, semantic: TokenSpec, acoustic: TokenSpec, *, seed: int

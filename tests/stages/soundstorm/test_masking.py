@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from stages.soundstorm.masking import TrainingMask, draw_mask
+from stages.soundstorm.masking import Practice, TrainingMask, draw_mask
 
 MASK = 99
 
@@ -85,7 +85,21 @@ def test_single_frames_are_never_prompt() -> None:
 def test_levels_can_be_drawn_unevenly() -> None:
     lengths = torch.tensor([10] * 20_000)
     weights = torch.tensor([6.0, 3.0, 0.0, 1.0])
-    mask = draw_mask(lengths, 4, torch.Generator().manual_seed(0), weights)
+    practice = Practice(level_weights=weights)
+    mask = draw_mask(lengths, 4, torch.Generator().manual_seed(0), practice)
     shares = torch.bincount(mask.level, minlength=4) / 20_000
     assert (shares - weights / 10).abs().max() < 0.015
     assert shares[2] == 0
+
+
+def test_levels_can_be_masked_whole() -> None:
+    lengths = torch.tensor([10] * 8_000)
+    practice = Practice(whole=torch.tensor([0.0, 1.0, 0.5]))
+    mask = draw_mask(lengths, 3, torch.Generator().manual_seed(0), practice)
+    whole = mask.ratio == 1.0
+    shares = [float(whole[mask.level == level].double().mean()) for level in range(3)]
+    assert shares[:2] == [0.0, 1.0]
+    assert abs(shares[2] - 0.5) < 0.03
+    counts = mask.masked.sum(dim=1)
+    assert torch.equal(counts[whole], 10 - mask.delimiter[whole])
+    assert float(counts[mask.level == 0].double().mean()) < 4.5  # (1 + ... + 10) / 10 * 2 / pi

@@ -8,7 +8,7 @@ import torch
 
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.network import SoundStorm
-from stages.soundstorm.warm_start import start_acoustic, start_semantic
+from stages.soundstorm.warm_start import carry_semantic, start_acoustic, start_semantic
 
 LEVELS, CODES, CLUSTERS, WIDTH = 3, 40, 50, 128
 
@@ -72,3 +72,16 @@ def test_semantic_tokens_start_where_their_clusters_lie() -> None:
     assert names == {"semantic_table"}
     assert correlation(network.semantic_table.detach(), centroids) > 0.85
     assert abs(float(network.semantic_table.detach().std()) - 1.2) < 0.1
+
+
+def test_new_tokens_start_from_what_was_known_where_they_are() -> None:
+    former = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+    old = torch.tensor([0, 0, 1, 2, 2, 2])
+    new = torch.tensor([1, 1, 1, 0, 0, 3])
+    carried = carry_semantic(former, old, new, 5)
+    torch.testing.assert_close(carried[0], former[2])
+    torch.testing.assert_close(carried[1], (2 * former[0] + former[1]) / 3)
+    torch.testing.assert_close(carried[3], former[2])
+    mean = (2 * former[0] + former[1] + 3 * former[2]) / 6
+    torch.testing.assert_close(carried[2], mean)
+    torch.testing.assert_close(carried[4], mean)
