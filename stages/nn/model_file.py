@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -79,7 +80,7 @@ def save_model_file(
 
 
 def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
-    """Read a model folder, weights on the CPU.
+    """Read a model folder, weights on the CPU, those saved in half precision as float32.
 
     Raises:
         DataMismatch: if it is no model folder, of another `kind`, of a newer format, or damaged.
@@ -100,7 +101,10 @@ def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
         config=document["config"],
         tokens=document.get("tokens", {}),
         extra=document.get("extra", {}),
-        weights=weights,
+        weights={
+            name: value.float() if value.dtype == torch.float16 else value
+            for name, value in weights.items()
+        },
         fingerprint=digest.hexdigest(),
     )
 

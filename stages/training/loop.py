@@ -166,7 +166,17 @@ class Trainer(Generic[Batch]):
             "settings": self.settings.to_json(),
             "data": self.task.data_fingerprint,
         }
-        self.task.export(self.run_folder, self._average.state_dict(), extra)
+        self.task.export(self.run_folder, self._weights_to_save(), extra)
+
+    def _weights_to_save(self) -> dict[str, Tensor]:
+        """The averaged weights as the model folder is to hold them."""
+        weights = self._average.state_dict()
+        if self.settings.saved_precision == "float32":
+            return weights
+        return {
+            name: value.half() if value.dtype == torch.float32 else value
+            for name, value in weights.items()
+        }
 
     def run(self, stopper: Stopper) -> TrainingResult:
         """Train until `stopper` says it is over, then save.

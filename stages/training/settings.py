@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 from stages.errors import DataMismatch
 
 PRECISIONS = ("float32", "bfloat16")
+SAVED_PRECISIONS = ("float32", "float16")
 DECAYS = ("exponential", "linear")
 
 
@@ -102,6 +103,10 @@ class TrainingSettings:
     precision: str = "float32"
     """Of the forward pass: `float32` or `bfloat16` (autocast); weights stay float32."""
 
+    saved_precision: str = "float32"
+    """Of the weights in the model folder: `float32` or `float16`, which is half as large.
+    Checkpoints are float32 always."""
+
     log_every: int = 50
     """Steps between lines of `metrics.jsonl`."""
 
@@ -126,6 +131,11 @@ class TrainingSettings:
         _require(self.micro_batch_seconds > 0, "micro_batch_seconds", "more than 0")
         _require(0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
         _require(self.precision in PRECISIONS, "precision", " or ".join(PRECISIONS))
+        _require(
+            self.saved_precision in SAVED_PRECISIONS,
+            "saved_precision",
+            " or ".join(SAVED_PRECISIONS),
+        )
         _require(min(self.log_every, self.valid_every) >= 1, "log_every, valid_every", "at least 1")
         _require(self.valid_examples >= 1, "valid_examples", "at least 1")
 

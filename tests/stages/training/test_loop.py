@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from stages.errors import DataMismatch, StageFailure
+from stages.nn.model_file import WEIGHTS_NAME
 from stages.soundstorm.model import from_model_file
 from stages.training.distributed import Processes
 from stages.training.loop import Trainer
@@ -77,6 +78,21 @@ def test_lines_past_the_checkpoint_are_dropped_on_resume(
     lines = logged(tmp_path)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert lines[-1]["train/loss"] != 9.0
+
+
+def test_a_model_can_be_saved_at_half_its_size(make_task: MakeTask, tmp_path: Path) -> None:
+    """What is resumed stays exact; what is loaded is float32 again, rounded once."""
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    run_to(make_task(whole), whole, 2)
+    run_to(make_task(half, saved_precision="float16"), half, 1)
+    run_to(make_task(half, saved_precision="float16"), half, 2)
+    assert logged(half) == logged(whole)
+    sizes = [(run / WEIGHTS_NAME).stat().st_size for run in (whole, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    exact = from_model_file(whole, torch.device("cpu")).network.state_dict()
+    loaded = from_model_file(half, torch.device("cpu")).network.state_dict()
+    for name, value in exact.items():
+        assert torch.equal(loaded[name], value.half().float()), name
 
 
 def test_micro_batches_add_up_to_the_whole_batch(make_task: MakeTask, tmp_path: Path) -> None:
