@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +11,12 @@ from torch import Tensor, nn
 
 from stages.audio.features import LogMel, LogMelConfig
 from stages.errors import DataMismatch
+from stages.nn.config_json import JsonConfig
 from stages.nn.conformer import Conformer, ConformerConfig, padding_mask
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechConformerConfig:
+class SpeechConformerConfig(JsonConfig):
     """Shape of the network, and of the spans that training masks."""
 
     layers: int
@@ -97,23 +96,6 @@ class SpeechConformerConfig:
     def mask_frames(self) -> int:
         """Frames of a masked span."""
         return round(self.mask_seconds * self.frame_rate)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], *, where: str) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            DataMismatch: if a field is missing, unknown or out of range.
-        """
-        known = {item.name for item in fields(cls)}
-        needed = {item.name for item in fields(cls) if item.default is MISSING}
-        wrong = (set(value) - known) | (needed - set(value))
-        if wrong:
-            raise DataMismatch(f"{where} misses or does not know {', '.join(sorted(wrong))}")
-        return cls(**value)
 
 
 class SpeechConformer(nn.Module):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from stages.errors import DataMismatch
+from stages.nn.config_json import JsonConfig
 from stages.nn.conformer import ConformerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoundStormConfig:
+class SoundStormConfig(JsonConfig):
     """What the tokens are and how large the Conformer over them is.
 
     The paper's model (section 4.1) is 12 levels of 1024, 1024 semantic tokens, and the defaults
@@ -65,25 +64,3 @@ class SoundStormConfig:
             kernel=self.kernel,
             dropout=self.dropout,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any], *, where: str) -> SoundStormConfig:
-        """Read what `to_json` wrote.
-
-        Raises:
-            DataMismatch: naming a field that is unknown, missing or of the wrong type.
-        """
-        types = {field.name: field.type for field in fields(SoundStormConfig)}
-        needed = {field.name for field in fields(SoundStormConfig) if field.default is MISSING}
-        for name in sorted(needed - value.keys()):
-            raise DataMismatch(f"{where} does not set {name}, which a SoundStorm needs")
-        for name, given in value.items():
-            if name not in types:
-                raise DataMismatch(f"{where} sets {name}, which a SoundStorm does not have")
-            allowed = (int, float) if types[name] == "float" else (int,)
-            if not isinstance(given, allowed) or isinstance(given, bool):
-                raise DataMismatch(f"{where} sets {name} to {given!r}, which is no {types[name]}")
-        return SoundStormConfig(**value)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Self
 
 from stages.audio.features import LogMelConfig
 from stages.errors import DataMismatch
+from stages.nn.config_json import JsonConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class MelGeometry:
+class MelGeometry(JsonConfig):
     """The log-mel frames on which codec and vocoder must agree."""
 
     sample_rate: int = 16_000
@@ -51,29 +50,6 @@ class MelGeometry:
         return MelGeometry(
             sample_rate=self.sample_rate, hop=self.hop, window=self.window, mels=self.mels
         )
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any], *, where: str) -> Self:
-        """Read what `to_json` wrote, or what a user set.
-
-        Raises:
-            DataMismatch: naming a field that is unknown, missing or of the wrong type.
-        """
-        known = {field.name: field for field in fields(cls)}
-        for name, field in known.items():
-            if field.default is MISSING and name not in value:
-                raise DataMismatch(f"{where} does not set {name}")
-        for name, given in value.items():
-            if name not in known:
-                raise DataMismatch(f"{where} sets {name}, which is none of {', '.join(known)}")
-            allowed = (int, float) if known[name].type == "float" else (int,)
-            if not isinstance(given, allowed) or isinstance(given, bool):
-                kind = "a number" if float in allowed else "a whole number"
-                raise DataMismatch(f"{where} sets {name} to {given!r}: it must be {kind}")
-        return cls(**value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ def test_config_round_trip(network: SoundStorm) -> None:
     [
         ({"levels": None}, "does not set levels"),
         ({"colour": 3}, "sets colour, which"),
-        ({"levels": "three"}, "sets levels to 'three', which is no int"),
+        ({"levels": "three"}, "sets levels to 'three': it must be a whole number"),
         ({"heads": 3}, "does not split into 3 heads"),
         ({"codebook_size": 0}, "at least one"),
     ],
