@@ -38,7 +38,7 @@ def start_acoustic(network: SoundStorm, codebooks: Tensor, generator: torch.Gene
     levels, size, width = network.config.levels, network.config.codebook_size, network.config.width
     entries = codebooks[:levels].float().cpu()
     entries = entries - entries.mean(dim=1, keepdim=True)
-    placed = _project(entries.flatten(0, 1), width, generator).view(levels, size, width)
+    placed = project(entries.flatten(0, 1), width, generator).view(levels, size, width)
     variance = placed.var(dim=1).mean(dim=1).sum()  # of the sum over levels
     placed = placed * (SCALE * (levels / (levels + 1) / variance.clamp_min(1e-12)).sqrt())
     placed = placed + OWN_NOISE * levels**-0.5 * torch.randn(placed.shape, generator=generator)
@@ -58,7 +58,7 @@ def start_semantic(network: SoundStorm, centroids: Tensor, generator: torch.Gene
         generator: a CPU generator.
     """
     centres = centroids.float().cpu()
-    placed = _project(centres - centres.mean(dim=0), network.config.width, generator)
+    placed = project(centres - centres.mean(dim=0), network.config.width, generator)
     placed = placed * (SCALE * CONDITION_DEVIATION / placed.std().clamp_min(1e-6))
     placed = placed + OWN_NOISE * torch.randn(placed.shape, generator=generator)
     network.semantic_table.copy_(placed)
@@ -87,7 +87,7 @@ def carry_semantic(former: Tensor, former_tokens: Tensor, tokens: Tensor, size: 
     return joint / joint.sum(dim=1, keepdim=True) @ former.float().cpu()
 
 
-def _project(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:
+def project(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:
     """`[N, D]` to `[N, width]` by a random matrix, which keeps angles and distances about."""
     dim = vectors.shape[-1]
     projection = torch.randn(dim, width, generator=generator) * dim**-0.5

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
-from stages.assets import model_folder
-from stages.codec.registry import load_codec
 from stages.errors import DataMismatch
-from stages.semantic.kmeans import load_kmeans
 from stages.shards.spec import TokenSpec
 from stages.soundstorm.masking import Practice
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.warm_start import start_acoustic, start_semantic
 from stages.training.settings import overlay
+from stages.training.tasks.token_models import centroids_of, codebooks_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +78,6 @@ class SoundStormRecipe:
         """
         generator = torch.Generator().manual_seed(seed)
         if self.codec:
-            codec = load_codec(self.codec, levels=acoustic.levels)
-            acoustic.require_same(codec.spec, ours="the training set", theirs=self.codec)
-            start_acoustic(network, codec.codebooks(), generator)
+            start_acoustic(network, codebooks_of(self.codec, acoustic), generator)
         if self.kmeans:
-            kmeans = load_kmeans(model_folder(self.kmeans, "kmeans"))
-            semantic.require_same(kmeans.tokens, ours="the training set", theirs=self.kmeans)
-            start_semantic(network, torch.from_numpy(kmeans.centroids), generator)
+            start_semantic(network, centroids_of(self.kmeans, semantic), generator)

@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.assets import model_folder
 from stages.errors import DataMismatch
-from stages.semantic.kmeans import load_kmeans
 from stages.semantic.student import Student, StudentConfig, StudentSums, load_student, save_student
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch, SpeechSet
 from stages.training.task import MODEL, StepOutput
 from stages.training.tasks.speech_task import Means, SpeechTask
+from stages.training.tasks.token_models import centroids_of
 
 VALIDATION_SECONDS = 20.0
 
@@ -81,10 +80,9 @@ class StudentTask(SpeechTask):
         network = Student(self.config)
         recipe = overlay(StudentRecipe(), settings.recipe, where="recipe", prefix="recipe.")
         if recipe.kmeans:
-            kmeans = load_kmeans(model_folder(recipe.kmeans, "kmeans"))
-            teacher.spec.require_same(kmeans.tokens, ours="the training set", theirs=recipe.kmeans)
+            centroids = centroids_of(recipe.kmeans, teacher.spec)
             generator = torch.Generator().manual_seed(derive_seed(settings.seed, "head"))
-            network.start_head(torch.from_numpy(kmeans.centroids), generator)
+            network.start_head(centroids, generator)
         self.network = network.to(self.device)
         self.players = {MODEL: self.network}
 
