@@ -14,6 +14,8 @@ import typer
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from stages.shards.partition import Shard
     from stages.shards.row_stage import RowStage
     from stages.shards.runner import RunResult
@@ -110,6 +112,25 @@ def refuse_json_with_stream(output: str, *, as_json: bool) -> None:
     """One standard output cannot carry both data and a result object."""
     if as_json and output == "-":
         raise DataMismatch("--json and a stream cannot share standard output: give -o a path")
+
+
+def parse_seconds(text: str | None, option: str) -> Fraction | None:
+    """Read an option's seconds, exactly; None where it is not given.
+
+    Raises:
+        DataMismatch: if it is no positive number.
+    """
+    from fractions import Fraction
+
+    if text is None:
+        return None
+    try:
+        seconds = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        seconds = Fraction(0)
+    if seconds <= 0:
+        raise DataMismatch(f"{option} {text} is no number of seconds, such as 3")
+    return seconds
 
 
 def pick_device(device: str) -> str:

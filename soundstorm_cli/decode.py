@@ -1,8 +1,10 @@
-"""`soundstorm decode`: semantic tokens to acoustic tokens, with a trained SoundStorm."""
+"""`soundstorm decode`: semantic tokens to acoustic tokens, by SoundStorm or by AudioLM."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +19,7 @@ from soundstorm_cli.common import (
     ShardOption,
     finish_rows,
     open_inputs,
+    parse_seconds,
     pick_device,
     refuse_json_with_stream,
     resolve_input,
@@ -29,15 +32,23 @@ from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from fractions import Fraction
 
-    from stages.soundstorm.model import SoundStormModel
+    from stages.soundstorm.decoding import TokenModel
     from stages.soundstorm.prompt import Prompt
+    from stages.soundstorm.row_decoder import RowDecoder
+    from stages.soundstorm.trace import TraceFile
+
+    MakePrompt = Callable[[TokenModel], Prompt | None]
 
 NAME = "decode"
+OWN_OPTIONS = {"soundstorm": ("model", "iterations", "trace"), "audiolm": ("coarse", "fine")}
+"""By method, the options that no other method has."""
 
 
 def decode(
+    context: typer.Context,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -47,6 +58,13 @@ def decode(
         ),
     ] = None,
     output: OutputOption = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="soundstorm, in parallel; or audiolm, token by token, with --coarse and --fine.",
+        ),
+    ] = "soundstorm",
     model: Annotated[
         str,
         typer.Option(
@@ -56,6 +74,18 @@ def decode(
             help="The folder that train --model soundstorm wrote, or mini.",
         ),
     ] = MINI,
+    coarse: Annotated[
+        str | None,
+        typer.Option("--coarse", help="The folder that train --model audiolm-coarse wrote."),
+    ] = None,
+    fine: Annotated[
+        str | None,
+        typer.Option(
+            "--fine",
+            help="The folder that train --model audiolm-fine wrote; not needed for coarse --levels "
+            "alone.",
+        ),
+    ] = None,
     iterations: Annotated[
         str,
         typer.Option(
@@ -131,72 +161,146 @@ def decode(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Generate each row's acoustic tokens from its semantic tokens, level by level in parallel."""
+    """Generate each row's acoustic tokens from its semantic tokens.
+
+    SoundStorm makes them level by level in parallel; AudioLM, its baseline, one by one, in chunks
+    of 10 s of which the last 3 s prompt the next.
+    """
     from stages.shards.partition import parse_shard
 
     target = resolve_output(output)
     refuse_json_with_stream(target, as_json=as_json)
+    _check_method(context, method)
     part = parse_shard(shard) if shard else None
-    seconds = _seconds(prompt_seconds)
+    seconds = parse_seconds(prompt_seconds, "--prompt-seconds")
     if trace is not None and not trace.endswith(".parquet"):
         raise DataMismatch(f"--trace {trace} must be a .parquet file")
     with open_inputs(resolve_input(inputs)) as source, ExitStack() as stack:
-        from pathlib import Path
-
-        import torch
-
-        from stages.soundstorm.decoder import Decoder
-        from stages.soundstorm.decoding import DecodeOptions
-        from stages.soundstorm.model import from_model_file
-        from stages.soundstorm.schedule import parse_iterations
         from stages.soundstorm.trace import TraceFile
 
         place = pick_device(device)
-        loaded = from_model_file(model_folder(model, "soundstorm"), torch.device(place))
-        count = _level_count(levels, loaded)
-        options = DecodeOptions(
-            iterations=parse_iterations(iterations, count), temperature=temperature, seed=seed
-        )
         voice = VoiceSource(path=prompt, row=prompt_row, codec=codec, kmeans=kmeans, device=place)
-        stage = Decoder(
-            loaded,
-            options,
-            where=model,
-            prompt=_prompt(loaded, voice, seconds, keep=keep_prompt),
-            batch_seconds=batch_seconds_for(place, batch_seconds),
-            trace=stack.enter_context(TraceFile(Path(trace), levels=count)) if trace else None,
-        )
+        make_prompt = partial(_prompt, voice, seconds, keep=keep_prompt)
+        batch = batch_seconds_for(place, batch_seconds)
+        decoder: RowDecoder
+        if method == "audiolm":
+            decoder = _audiolm(
+                coarse, fine, levels, place, make_prompt, batch, temperature=temperature, seed=seed
+            )
+        else:
+
+            def open_trace(count: int) -> TraceFile | None:
+                return stack.enter_context(TraceFile(Path(trace), levels=count)) if trace else None
+
+            decoder = _soundstorm(
+                model, levels, iterations, place, make_prompt, batch, open_trace,
+                temperature=temperature, seed=seed,
+            )  # fmt: skip
         result = run_with_progress(
-            stage, source, output=target, shard=part, force=force, quiet=quiet
+            decoder, source, output=target, shard=part, force=force, quiet=quiet
         )
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
 
 
-def _seconds(text: str | None) -> Fraction | None:
-    """Read `--prompt-seconds`, exactly."""
-    from fractions import Fraction
-
-    if text is None:
-        return None
-    try:
-        seconds = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        seconds = Fraction(0)
-    if seconds <= 0:
-        raise DataMismatch(f"--prompt-seconds {text} is no number of seconds, such as 3")
-    return seconds
+def _check_method(context: typer.Context, method: str) -> None:
+    """Refuse a method that is none, and options of the other method."""
+    if method not in OWN_OPTIONS:
+        raise DataMismatch(f"--method {method} is neither of {' and '.join(OWN_OPTIONS)}")
+    for other, names in OWN_OPTIONS.items():
+        for name in names:
+            given = context.get_parameter_source(name)  # the environment may name a model anyway
+            if other != method and given is not None and given.name == "COMMANDLINE":
+                raise DataMismatch(f"--{name} goes with --method {other}, not with {method}")
 
 
-def _level_count(levels: int | None, model: SoundStormModel) -> int:
+def _soundstorm(
+    folder: str,
+    levels: int | None,
+    iterations: str,
+    place: str,
+    make_prompt: MakePrompt,
+    batch_seconds: float,
+    open_trace: Callable[[int], TraceFile | None],
+    *,
+    temperature: float,
+    seed: int,
+) -> RowDecoder:
+    import torch
+
+    from stages.soundstorm.decoder import Decoder
+    from stages.soundstorm.decoding import DecodeOptions
+    from stages.soundstorm.model import from_model_file
+    from stages.soundstorm.schedule import parse_iterations
+
+    model = from_model_file(model_folder(folder, "soundstorm"), torch.device(place))
+    count = _level_count(levels, model)
+    options = DecodeOptions(
+        iterations=parse_iterations(iterations, count), temperature=temperature, seed=seed
+    )
+    prompt = make_prompt(model)
+    return Decoder(
+        model,
+        options,
+        where=folder,
+        prompt=prompt,
+        batch_seconds=batch_seconds,
+        trace=open_trace(count),
+    )
+
+
+def _audiolm(
+    coarse_folder: str | None,
+    fine_folder: str | None,
+    levels: int | None,
+    place: str,
+    make_prompt: MakePrompt,
+    batch_seconds: float,
+    *,
+    temperature: float,
+    seed: int,
+) -> RowDecoder:
+    import torch
+
+    from stages.audiolm.acoustic import AcousticOptions
+    from stages.audiolm.config import CoarseConfig, FineConfig
+    from stages.audiolm.decoder import AudioLMDecoder
+    from stages.audiolm.model import from_model_file, join_stages
+    from stages.audiolm.sampling import Sampling
+
+    if coarse_folder is None:
+        raise DataMismatch("--method audiolm needs --coarse and --fine, folders that train wrote")
+    device = torch.device(place)
+    coarse = from_model_file(Path(coarse_folder), CoarseConfig, device)
+    fine = None
+    if fine_folder is not None:
+        fine = from_model_file(Path(fine_folder), FineConfig, device)
+    elif levels is None or levels > coarse.config.levels:
+        raise DataMismatch(
+            f"--method audiolm needs --fine for more levels than the {coarse.config.levels} that "
+            f"{coarse_folder} makes"
+        )
+    model = join_stages(coarse, fine, coarse_where=coarse_folder, fine_where=str(fine_folder))
+    sampling = Sampling(temperature=temperature)
+    return AudioLMDecoder(
+        model,
+        AcousticOptions(coarse=sampling, fine=sampling, seed=seed),
+        where=coarse_folder,
+        levels=_level_count(levels, model),
+        prompt=make_prompt(model),
+        batch_seconds=batch_seconds,
+    )
+
+
+def _level_count(levels: int | None, model: TokenModel) -> int:
     """How many levels to decode."""
-    most = model.network.config.levels
+    most = model.levels
     if levels is not None and levels > most:
         raise DataMismatch(f"--levels {levels} is more than the model's {most}")
     return levels or most
 
 
 def _prompt(
-    model: SoundStormModel, voice: VoiceSource, seconds: Fraction | None, *, keep: bool
+    voice: VoiceSource, seconds: Fraction | None, model: TokenModel, *, keep: bool
 ) -> Prompt | None:
     """The prompt that the options ask for."""
     from stages.soundstorm.prompt import OwnPrompt, voice_prompt

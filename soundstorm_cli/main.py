@@ -11,6 +11,7 @@ import typer
 from soundstorm_cli.decode import decode
 from soundstorm_cli.evaluate import evaluate
 from soundstorm_cli.fit_kmeans import fit_kmeans
+from soundstorm_cli.generate_semantic import generate_semantic
 from soundstorm_cli.inspect import inspect
 from soundstorm_cli.tokenize_acoustic import tokenize_acoustic
 from soundstorm_cli.tokenize_semantic import tokenize_semantic
@@ -54,6 +55,7 @@ app.command("fit-kmeans")(fit_kmeans)
 app.command("tokenize-semantic")(tokenize_semantic)
 app.command("tokenize-acoustic")(tokenize_acoustic)
 app.command("train")(train)
+app.command("generate-semantic")(generate_semantic)
 app.command("decode")(decode)
 app.command("vocode")(vocode)
 app.command("eval")(evaluate)

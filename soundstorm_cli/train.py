@@ -18,15 +18,22 @@ def train(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Token shards for soundstorm; shards with audio and semantic tokens for student; "
-            "audio (files, folders, manifests, or shards that name audio) for the other models."
+            help="Token shards for soundstorm and audiolm-*; shards with audio and semantic tokens "
+            "for student; audio (files, folders, manifests, or shards that name audio) for the "
+            "other models."
         ),
     ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="The run's folder; resumed if it was begun.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="soundstorm, codec, vocoder, best-rq or student.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="soundstorm, codec, vocoder, best-rq, student, audiolm-semantic, audiolm-coarse "
+            "or audiolm-fine.",
+        ),
     ] = "soundstorm",
     preset: Annotated[
         str, typer.Option("--preset", "-p", help="Where settings start: mini, base or 350m.")
@@ -48,16 +55,17 @@ def train(
         str | None,
         typer.Option(
             "--codec",
-            help="For soundstorm: the tokens' codec, from whose codebooks embeddings start. For "
-            "vocoder: the codec whose frames it ends on.",
+            help="For soundstorm, audiolm-coarse and audiolm-fine: the tokens' codec, from whose "
+            "codebooks embeddings start. For vocoder: the codec whose frames it ends on.",
         ),
     ] = None,
     kmeans: Annotated[
         str | None,
         typer.Option(
             "--kmeans",
-            help="A folder, or mini. For soundstorm: the tokens' k-means, from whose centroids "
-            "embeddings start. For student: the teacher's, from whose centroids the head starts.",
+            help="A folder, or mini. For soundstorm, audiolm-semantic and audiolm-coarse: the "
+            "tokens' k-means, from whose centroids embeddings start. For student: the teacher's, "
+            "from whose centroids the head starts.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
@@ -100,7 +108,7 @@ def train(
     from stages.training.distributed import join_processes, local_device
     from stages.training.loop import Trainer, describe
     from stages.training.stopping import Limits, Stopper
-    from stages.training.tasks import TaskInputs, build_task
+    from stages.training.tasks import ON_TOKENS, TaskInputs, build_task
 
     run = Path(output)
     place = local_device(pick_device(device))
@@ -129,7 +137,7 @@ def train(
         )
         if init is not None:
             task.initialise(Path(init))
-        reads_audio = settings.model != "soundstorm"
+        reads_audio = settings.model not in ON_TOKENS
         trainer = Trainer(
             task,
             run,

@@ -11,7 +11,7 @@ from stages.errors import DataMismatch, RowFailure
 if TYPE_CHECKING:
     from stages.shards.row_stage import RowStage
     from stages.shards.rows import Row
-    from stages.soundstorm.model import SoundStormModel
+    from stages.soundstorm.decoding import TokenModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class VoiceSource:
     device: str
 
 
-def load_voice(model: SoundStormModel, voice: VoiceSource) -> Row:
+def load_voice(model: TokenModel, voice: VoiceSource) -> Row:
     """Find or make the row, with the model's own kinds of tokens.
 
     Raises:
@@ -49,7 +49,7 @@ def load_voice(model: SoundStormModel, voice: VoiceSource) -> Row:
     return _from_recording(model, voice, voice.path)
 
 
-def _from_shards(model: SoundStormModel, path: str, row_id: str | None) -> Row:
+def _from_shards(model: TokenModel, path: str, row_id: str | None) -> Row:
     from stages.shards.reader import open_rows
     from stages.shards.rows import row_problem
 
@@ -69,7 +69,7 @@ def _from_shards(model: SoundStormModel, path: str, row_id: str | None) -> Row:
     raise DataMismatch(f"{path} has no row {row_id}")
 
 
-def _from_recording(model: SoundStormModel, voice: VoiceSource, path: str) -> Row:
+def _from_recording(model: TokenModel, voice: VoiceSource, path: str) -> Row:
     from soundstorm_cli.semantic_options import load_chosen
     from stages.codec.registry import load_codec
     from stages.codec.tokenizer import AcousticTokenizer
@@ -80,7 +80,7 @@ def _from_recording(model: SoundStormModel, voice: VoiceSource, path: str) -> Ro
     model.semantic.require_same(clusters.tokens, ours="the model", theirs=voice.kmeans)
     name = voice.codec or model.acoustic.name
     try:
-        codec = load_codec(name, levels=model.network.config.levels, device=voice.device)
+        codec = load_codec(name, levels=model.levels, device=voice.device)
     except DataMismatch as error:
         hint = "" if voice.codec else f" (the model's codec is {name}; --codec says where it is)"
         raise DataMismatch(f"{error}{hint}") from None

@@ -20,9 +20,14 @@ def rotary_table(frames: int, head_width: int, *, device: torch.device) -> Tenso
         `[2, T, head_width / 2]` float32: cosines, then sines. Pair k of a head turns by
         `10000^(-2k / head_width)` radians a frame.
     """
-    pairs = torch.arange(0, head_width, 2, device=device, dtype=torch.float32)
+    return rotary_at(torch.arange(frames, device=device), head_width)
+
+
+def rotary_at(positions: Tensor, head_width: int) -> Tensor:
+    """Like `rotary_table`, of frames at any positions: `[...]` to `[2, ..., head_width / 2]`."""
+    pairs = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32)
     speeds = 10_000.0 ** (-pairs / head_width)
-    angles = torch.outer(torch.arange(frames, device=device, dtype=torch.float32), speeds)
+    angles = positions.float()[..., None] * speeds
     return torch.stack((angles.cos(), angles.sin()))
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch, RowFailure
 from stages.nn.conformer import padding_mask
-from stages.soundstorm.config import SoundStormConfig
+from stages.shards.spec import TokenSpec
 from stages.soundstorm.network import SoundStorm
-from stages.soundstorm.randomness import row_noise
+from stages.soundstorm.randomness import choose, row_noise
 from stages.soundstorm.schedule import masked_after, noise_multiplier
 
 
@@ -36,6 +37,33 @@ class DecodeOptions:
             raise DataMismatch(f"a temperature of {self.temperature} is not 0 or more")
 
 
+class TokenSizes(Protocol):
+    """What of a model's configuration says which tokens are good."""
+
+    @property
+    def levels(self) -> int: ...
+
+    @property
+    def codebook_size(self) -> int: ...
+
+    @property
+    def semantic_codebook_size(self) -> int: ...
+
+
+class TokenModel(Protocol):
+    """A model that makes acoustic tokens from semantic ones."""
+
+    @property
+    def semantic(self) -> TokenSpec: ...
+
+    @property
+    def acoustic(self) -> TokenSpec: ...
+
+    @property
+    def levels(self) -> int:
+        """Q, the levels that it makes, all of which a prompt has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DecodeRequest:
     """One row to decode."""
@@ -48,7 +76,7 @@ class DecodeRequest:
     prompt: Tensor
     """`[P, Q]` int64, P <= T: the leading frames that are given, all levels of them."""
 
-    def check(self, config: SoundStormConfig) -> None:
+    def check(self, config: TokenSizes) -> None:
         """Raise RowFailure where a token is not in its codebook or a shape is wrong."""
         if self.semantic.ndim != 1 or len(self.semantic) == 0:
             raise RowFailure("the row has no semantic tokens to decode from")
@@ -228,10 +256,7 @@ def _sample(logits: Tensor, quantiles: Tensor, temperature: float) -> Tensor:
     """
     if temperature == 0.0:
         return logits.argmax(dim=-1)
-    cumulative = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)
-    threshold = quantiles[:, :, None] * cumulative[:, :, -1:]
-    candidates = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return candidates.clamp(max=logits.shape[-1] - 1)
+    return choose((logits / temperature).softmax(dim=-1), quantiles)
 
 
 def _surest(confidence: Tensor, valid: Tensor, due: Tensor) -> Tensor:

@@ -34,6 +34,11 @@ class SoundStormModel:
     fingerprint: str
     """SHA-256 hex of configuration and weights."""
 
+    @property
+    def levels(self) -> int:
+        """Q, the levels that it makes."""
+        return self.network.config.levels
+
 
 def to_model_file(
     folder: Path,

@@ -13,7 +13,7 @@ from stages.errors import DataMismatch, RowFailure
 from stages.semantic.rates import align_semantic
 from stages.shards.provenance import hash_json
 from stages.shards.rows import Row
-from stages.soundstorm.model import SoundStormModel
+from stages.soundstorm.decoding import TokenModel
 
 Tokens = npt.NDArray[np.int64]
 
@@ -57,7 +57,7 @@ Prompt = OwnPrompt | VoicePrompt
 
 
 def voice_prompt(
-    model: SoundStormModel, row: Row, *, seconds: Fraction | None, keep: bool, where: str
+    model: TokenModel, row: Row, *, seconds: Fraction | None, keep: bool, where: str
 ) -> VoicePrompt:
     """Make a voice prompt of a row that has both kinds of the model's tokens.
 
@@ -77,7 +77,7 @@ def voice_prompt(
     semantic, acoustic = row.get("semantic"), row.get("acoustic")
     if semantic is None or acoustic is None:
         raise DataMismatch(f"{where} needs both semantic and acoustic tokens to be a prompt")
-    levels = model.network.config.levels
+    levels = model.levels
     if acoustic.shape[1] < levels:
         raise DataMismatch(
             f"{where} has {acoustic.shape[1]} levels of acoustic tokens while the model needs "

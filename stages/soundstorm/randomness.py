@@ -54,3 +54,29 @@ def row_noise(seed: int, row_id: str, frames: int, iterations: Sequence[int]) ->
         choice = uniform[0].float().clamp(max=1 - 2.0**-24)
         noise.append(LevelNoise(choice=choice, gumbel=gumbel.float()))
     return noise
+
+
+def row_quantiles(generator: torch.Generator, *shape: int) -> Tensor:
+    """Float32 in [0, 1), to choose candidates with `choose`."""
+    uniform = torch.rand(*shape, dtype=torch.float64, generator=generator)
+    # Rounding to float32 could give 1, which is past every candidate.
+    return uniform.float().clamp(max=1 - 2.0**-24)
+
+
+def choose(weights: Tensor, quantiles: Tensor) -> Tensor:
+    """Sample by inverting cumulative distributions.
+
+    Args:
+        weights: `[..., C]`, at least 0, of each candidate; they need not add up to 1.
+        quantiles: `[...]` in [0, 1).
+
+    Returns:
+        `[...]` int64.
+    """
+    cumulative = weights.cumsum(dim=-1)
+    total = cumulative[..., -1:]
+    # A product rounded up to the total would be past the last candidate of any weight.
+    threshold = torch.minimum(
+        quantiles[..., None] * total, total.nextafter(torch.zeros_like(total))
+    )
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)

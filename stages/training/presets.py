@@ -149,12 +149,77 @@ _VOCODER: dict[str, dict[str, Any]] = {
     },
 }
 
+_MINI_TRANSFORMER = {"heads": 4, "width": 192, "feed_forward": 768}
+_BASE_TRANSFORMER = {
+    "layers": 12, "heads": 8, "width": 512, "feed_forward": 2048, "dropout": 0.1,
+}  # fmt: skip
+_350M_TRANSFORMER = {
+    "layers": 12, "heads": 16, "width": 1024, "feed_forward": 4096, "dropout": 0.1,
+}  # fmt: skip
+
+
+def _audiolm(
+    mini: dict[str, Any], *, shortest: float, longest: float, micro_batch_seconds: float
+) -> dict[str, dict[str, Any]]:
+    """A stage's presets: windows as long as its chunks, and micro-batches whose tokens fit a GPU
+    of 24 GB; of a second they have 25, 250 and 600."""
+    large = {"data": {"max_seconds": longest}, "micro_batch_seconds": micro_batch_seconds}
+    return {
+        "mini": {
+            **_MINI,
+            "batch_size": 8,
+            "valid_examples": 48,
+            "data": {"min_seconds": shortest, "max_seconds": longest, "speaker_power": 0.5},
+            "optimiser": {
+                "learning_rate": 2e-3,
+                "warmup_steps": 100,
+                "decay_steps": 4_000,
+                "final_ratio": 0.05,
+            },
+            **mini,
+        },
+        "base": {**_BASE, **large, "network": _BASE_TRANSFORMER},
+        "350m": {**_350M, **large, "network": _350M_TRANSFORMER},
+    }
+
+
+# Words: few tokens, and few of them in a few hours of speech, so the dropout is higher.
+_AUDIOLM_SEMANTIC = _audiolm(
+    {
+        "micro_batch_seconds": 120.0,
+        "network": {**_MINI_TRANSFORMER, "layers": 6, "dropout": 0.1},
+    },
+    shortest=2.0,
+    longest=30.0,
+    micro_batch_seconds=480.0,
+)
+# Coarse and fine together have the tables, heads and parameters of SoundStorm's mini; a step has
+# the tokens of several of its steps, so there is time for fewer.
+_AUDIOLM_COARSE = _audiolm(
+    {"batch_size": 4, "network": {**_MINI_TRANSFORMER, "layers": 4, "dropout": 0.05}},
+    shortest=1.0,
+    longest=10.0,
+    micro_batch_seconds=96.0,
+)
+_AUDIOLM_FINE = _audiolm(
+    {
+        "micro_batch_seconds": 12.0,
+        "network": {**_MINI_TRANSFORMER, "layers": 2, "dropout": 0.05},
+    },
+    shortest=1.0,
+    longest=3.0,
+    micro_batch_seconds=40.0,
+)
+
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "soundstorm": _SOUNDSTORM,
     "codec": _CODEC,
     "vocoder": _VOCODER,
     "best-rq": _BEST_RQ,
     "student": _STUDENT,
+    "audiolm-semantic": _AUDIOLM_SEMANTIC,
+    "audiolm-coarse": _AUDIOLM_COARSE,
+    "audiolm-fine": _AUDIOLM_FINE,
 }
 """By model, then by name."""
 

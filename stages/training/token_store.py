@@ -92,17 +92,30 @@ def build_store(
     semantic = source.provenance.require_tokens("semantic", where=source.where)
     acoustic = source.provenance.require_tokens("acoustic", where=source.where)
     source.require_columns("semantic", "acoustic")
-    index_path = folder / INDEX_NAME
-    if not index_path.exists():
-        temporary = folder.with_name(folder.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        index = _spool(source, temporary, semantic, acoustic, warn)
-        index["semantic"], index["acoustic"] = semantic.to_json(), acoustic.to_json()
-        (temporary / INDEX_NAME).write_text(json.dumps(index))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+
+    def write(target: Path) -> dict[str, Any]:
+        index = _spool(source, target, semantic, acoustic, warn)
+        return index | {"semantic": semantic.to_json(), "acoustic": acoustic.to_json()}
+
+    write_once(folder, write)
     return open_store(folder, fingerprint=fingerprint)
+
+
+def write_once(folder: Path, write: Callable[[Path], dict[str, Any]]) -> None:
+    """Fill a folder, which appears whole or not at all, unless it is there already.
+
+    Args:
+        folder: to be.
+        write: puts files in the folder it is given and returns their index.
+    """
+    if (folder / INDEX_NAME).exists():
+        return
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    (temporary / INDEX_NAME).write_text(json.dumps(write(temporary)))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
 
 
 def open_store(folder: Path, *, fingerprint: str) -> TokenStore:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stages.training.tasks.registry import MODELS, TaskInputs, build_task
+from stages.training.tasks.registry import MODELS, ON_TOKENS, TaskInputs, build_task
 
-__all__ = ["MODELS", "TaskInputs", "build_task"]
+__all__ = ["MODELS", "ON_TOKENS", "TaskInputs", "build_task"]

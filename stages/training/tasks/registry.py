@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -16,10 +16,13 @@ from stages.training.settings import TrainingSettings
 from stages.training.task import Task
 
 if TYPE_CHECKING:
+    from stages.training.semantic_store import SemanticStore
     from stages.training.speech import SpeechSet
     from stages.training.token_store import TokenStore
 
 CACHE_NAME = "cache"
+
+Store = TypeVar("Store")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +59,52 @@ def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     )
 
 
+def _audiolm_semantic(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.audiolm import SemanticTask
+
+    return SemanticTask(
+        settings,
+        store=_semantic_store(inputs.train, inputs),
+        valid=None if inputs.valid is None else _semantic_store(inputs.valid, inputs),
+        device=inputs.device,
+    )
+
+
+def _audiolm_acoustic(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.audiolm import AcousticTask
+
+    return AcousticTask(
+        settings,
+        store=_store(inputs.train, inputs),
+        valid=None if inputs.valid is None else _store(inputs.valid, inputs),
+        device=inputs.device,
+    )
+
+
 def _store(source: RowSource, inputs: TaskInputs) -> TokenStore:
+    from stages.training.token_store import build_store
+
+    return _spooled(build_store, source, inputs, "")
+
+
+def _semantic_store(source: RowSource, inputs: TaskInputs) -> SemanticStore:
+    from stages.training.semantic_store import build_semantic_store
+
+    return _spooled(build_semantic_store, source, inputs, "-semantic")
+
+
+def _spooled(build: Callable[..., Store], source: RowSource, inputs: TaskInputs, end: str) -> Store:
     """The first process spools the tokens, the others wait and map the same files."""
-    from stages.training.token_store import build_store, fingerprint_of
+    from stages.training.token_store import fingerprint_of
 
     fingerprint = fingerprint_of(source)
-    folder = inputs.run / CACHE_NAME / fingerprint[:16]
+    folder = inputs.run / CACHE_NAME / f"{fingerprint[:16]}{end}"
     if inputs.processes.is_first:
-        store = build_store(source, folder, fingerprint=fingerprint, warn=inputs.warn)
+        store = build(source, folder, fingerprint=fingerprint, warn=inputs.warn)
         inputs.processes.wait()
         return store
     inputs.processes.wait()
-    return build_store(source, folder, fingerprint=fingerprint, warn=inputs.warn)
+    return build(source, folder, fingerprint=fingerprint, warn=inputs.warn)
 
 
 def _speech(inputs: TaskInputs, *, labelled: bool = False) -> dict[str, Any]:
@@ -115,9 +152,16 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "vocoder": _vocoder,
     "best-rq": _best_rq,
     "student": _student,
+    "audiolm-semantic": _audiolm_semantic,
+    "audiolm-coarse": _audiolm_acoustic,
+    "audiolm-fine": _audiolm_acoustic,
 }
 
-WITH_RECIPE = ("soundstorm", "student", "vocoder")
+AUDIOLM = ("audiolm-semantic", "audiolm-coarse", "audiolm-fine")
+ON_TOKENS = ("soundstorm", *AUDIOLM)
+"""Learn from token shards alone, which are so quick to read that no worker is needed."""
+
+WITH_RECIPE = ("soundstorm", "student", "vocoder", *AUDIOLM)
 
 
 def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:

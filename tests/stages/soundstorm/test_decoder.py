@@ -132,6 +132,19 @@ def test_rows_that_do_not_fit_fail_alone(model: SoundStormModel) -> None:
         assert sentence in str(result)
 
 
+def test_rows_to_be_continued_last_as_long_as_their_words(model: SoundStormModel) -> None:
+    """Only where `prompt_frames` says that all the acoustic tokens are given."""
+    row = make_row("a", 40, 24)
+    stage = make_stage(model, OwnPrompt(seconds=Fraction(1, 5)))
+    result = good(run(stage, [row | {"prompt_frames": 24}])[0])
+    assert result["acoustic"].shape == (60, 3)
+    assert result["prompt_frames"] == 15
+    assert np.array_equal(result["acoustic"][:15], row["acoustic"][:15, :3])
+    for other in (row, row | {"prompt_frames": 15}):
+        (failure,) = run(stage, [other])
+        assert "not of one utterance" in str(failure)
+
+
 def rows_of(frames: int) -> np.ndarray[Any, np.dtype[np.uint16]]:
     return np.zeros((frames, 4), dtype=np.uint16)
 
