@@ -149,7 +149,10 @@ def test_damaged_models_are_one_sentence(tmp_path: Path) -> None:
     save_best_rq(tmp_path, config=TINY, weights=network().state_dict())
     path = tmp_path / "config.json"
     document = json.loads(path.read_text())
-    for change, sentence in (({"width": 32}, "do not fit"), ({"depth": 3}, "sets depth, which is none of")):
+    for change, sentence in (
+        ({"width": 32}, "do not fit"),
+        ({"depth": 3}, "sets depth, which is none of"),
+    ):
         altered = {**document, "config": {**document["config"], **change}}
         path.write_text(json.dumps(altered))
         with pytest.raises(DataMismatch, match=sentence):
