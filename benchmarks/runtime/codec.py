@@ -1,0 +1,82 @@
+"""The codec that ships: from acoustic tokens to sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import partial
+
+import torch
+
+from benchmarks.runtime.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
+from benchmarks.runtime.cost import BYTES, Cost
+from benchmarks.runtime.lines import Line, Probe
+from benchmarks.runtime.system import System, timed
+from stages.assets import MINI, model_folder
+from stages.codec.base import AcousticTokens
+from stages.codec.mel.codec import OWN_VOCODER
+from stages.codec.mel.config import MelCodecConfig
+from stages.codec.mel.model import load_vocoder
+from stages.codec.registry import load_codec
+from stages.nn.model_file import CONFIG_NAME, read_model_config
+
+PROBE_SECONDS = (1, 2)
+"""Of audio."""
+
+
+class MiniCodec(System):
+    """The codec `mini`, whose time is the same for all sizes of model."""
+
+    name = "codec"
+    label = "codec's decoding"
+
+    def __init__(self, device: torch.device) -> None:
+        folder = model_folder(MINI, "codec")
+        self._codec = load_codec(MINI, device=str(device))
+        self._device = device
+        document = read_model_config(folder, kind="codec")
+        self._config = MelCodecConfig.from_json(document["config"], where=str(folder))
+        own = folder / OWN_VOCODER
+        self._vocoder = load_vocoder(own)[0].config if (own / CONFIG_NAME).exists() else None
+        nets = mel_decoder_cost(self._config, 1).weight_bytes
+        if self._vocoder is not None:
+            nets += vocoder_cost(self._vocoder, 1).weight_bytes
+        self.parameters = nets // BYTES
+
+    def cost(self, seconds: Fraction) -> Cost:
+        frames = self._frames(seconds)
+        sound = (
+            griffin_lim_cost(self._config, frames)
+            if self._vocoder is None
+            else vocoder_cost(self._vocoder, frames)
+        )
+        return mel_decoder_cost(self._config, frames) + sound
+
+    def run(self, seconds: Fraction) -> None:
+        self._decode(self._frames(seconds))
+
+    def probes(self, seconds: Fraction) -> list[Probe]:
+        """Short rows: time grows with the frames, of which each costs the same."""
+        del seconds
+        frames = [self._frames(Fraction(some)) for some in PROBE_SECONDS]
+        return [
+            Probe(
+                line="frames",
+                size=count,
+                measure=partial(timed, partial(self._decode, count), self._device),
+            )
+            for count in frames
+        ]
+
+    def predict(self, lines: Mapping[str, Line], seconds: Fraction) -> float:
+        return lines["frames"].at(self._frames(seconds))
+
+    def _decode(self, frames: int) -> None:
+        codec = self._codec
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, frames, codec.levels)
+        codes = torch.randint(codec.codebook_size, shape, generator=generator)
+        codec.decode(AcousticTokens(codes=codes, lengths=torch.tensor([frames])))
+
+    def _frames(self, seconds: Fraction) -> int:
+        return int(seconds * self._codec.frame_rate)

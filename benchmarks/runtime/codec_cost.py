@@ -1,0 +1,99 @@
+"""What turning tokens into sound costs: the counterpart of `cost` for the toolkit's own codec."""
+
+from __future__ import annotations
+
+import math
+
+from benchmarks.runtime.cost import BYTES, Cost, linear_flops, linear_weights
+from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
+from stages.codec.mel.griffin_lim import INVERSION_STEPS, ITERATIONS
+
+
+def convnext_flops(
+    frames: int, inputs: int, outputs: int, *, width: int, hidden: int, blocks: int, kernel: int
+) -> int:
+    """Of `stages.codec.mel.convnext.ConvNeXt` over one row."""
+    block = (
+        2 * frames * width * kernel  # depthwise
+        + linear_flops(frames, width, hidden)
+        + linear_flops(frames, hidden, width)
+    )
+    first = linear_flops(frames, kernel * inputs, width)
+    return first + blocks * block + linear_flops(frames, width, outputs)
+
+
+def convnext_weights(
+    inputs: int, outputs: int, *, width: int, hidden: int, blocks: int, kernel: int
+) -> int:
+    """Numbers in a `ConvNeXt`."""
+    block = (
+        (kernel + 1) * width
+        + linear_weights(width, hidden)
+        + linear_weights(hidden, width)
+        + 2 * width  # norm
+        + width  # scale
+    )
+    first = linear_weights(kernel * inputs, width) + 2 * width
+    return first + blocks * block + 2 * width + linear_weights(width, outputs)
+
+
+def fourier_flops(size: int) -> int:
+    """Of a real transform of `size` samples: half of 5 n log2 n, the usual count."""
+    return round(2.5 * size * math.log2(size))
+
+
+def griffin_lim_cost(geometry: MelGeometry, frames: int, *, fourier: bool = True) -> Cost:
+    """Of `stages.codec.mel.griffin_lim.GriffinLim` over one row.
+
+    Args:
+        geometry: of the mel frames.
+        frames: T.
+        fourier: whether to count Fourier transforms, which `FlopCounterMode` does not.
+    """
+    bins, mels = geometry.window // 2 + 1, geometry.mels
+    inversion = (
+        linear_flops(frames, mels, bins)
+        + linear_flops(bins, mels, bins)
+        + INVERSION_STEPS * linear_flops(frames, bins, bins)
+    )
+    transforms = (2 * ITERATIONS + 1) * (frames + 2)
+    return Cost(
+        steps=INVERSION_STEPS + ITERATIONS,
+        flops=inversion + (transforms * fourier_flops(geometry.window) if fourier else 0),
+        weight_bytes=BYTES * (2 * bins * mels + INVERSION_STEPS * bins * bins),
+        cache_bytes=0,
+    )
+
+
+def vocoder_cost(config: VocoderConfig, frames: int, *, fourier: bool = True) -> Cost:
+    """Of `stages.codec.mel.vocoder.Vocoder`; arguments as in `griffin_lim_cost`."""
+    shape = {
+        "width": config.width,
+        "hidden": config.hidden,
+        "blocks": config.blocks,
+        "kernel": config.kernel,
+    }
+    outputs = config.fft + 2  # a magnitude and a phase a bin
+    transforms = frames * fourier_flops(config.fft) if fourier else 0
+    return Cost(
+        steps=1,
+        flops=convnext_flops(frames, config.mels, outputs, **shape) + transforms,
+        weight_bytes=BYTES * convnext_weights(config.mels, outputs, **shape),
+        cache_bytes=0,
+    )
+
+
+def mel_decoder_cost(config: MelCodecConfig, frames: int) -> Cost:
+    """Of `stages.codec.mel.network.MelCodec.decode` over one row."""
+    shape = {
+        "width": config.width,
+        "hidden": config.hidden,
+        "blocks": config.blocks,
+        "kernel": config.kernel,
+    }
+    return Cost(
+        steps=1,
+        flops=convnext_flops(frames, config.mels, config.mels, **shape),
+        weight_bytes=BYTES * convnext_weights(config.mels, config.mels, **shape),
+        cache_bytes=0,
+    )

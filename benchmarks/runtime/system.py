@@ -1,0 +1,57 @@
+"""What is measured: a way to make tokens or sound, in the terms that `cells` needs."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+
+import torch
+
+from benchmarks.runtime.cost import Cost
+from benchmarks.runtime.lines import Line, Probe
+
+
+class System(ABC):
+    """A method with its networks, on its device."""
+
+    name: str
+    """In files: `semantic`, `acoustic`, `soundstorm`, `codec`."""
+
+    label: str
+    """In tables and pictures."""
+
+    parameters: int
+    """Numbers in its networks."""
+
+    @abstractmethod
+    def cost(self, seconds: Fraction) -> Cost:
+        """Of making so much audio."""
+
+    @abstractmethod
+    def run(self, seconds: Fraction) -> None:
+        """Make so much audio, of one utterance without a prompt."""
+
+    @abstractmethod
+    def probes(self, seconds: Fraction) -> Sequence[Probe]:
+        """Stretches of the same work, from which `predict` knows how long `run` takes."""
+
+    @abstractmethod
+    def predict(self, lines: Mapping[str, Line], seconds: Fraction) -> float:
+        """Seconds of `run`, from the lines through its probes."""
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the work is done, on the device too."""
+    wait(device)
+    start = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - start
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has nothing left to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
