@@ -13,7 +13,7 @@ from torch import Tensor
 from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig, StageConfig
 from stages.audiolm.network import StageNetwork
 from stages.errors import DataMismatch
-from stages.nn.model_file import load_model_file, save_model_file
+from stages.nn.model_file import load_model_file, network_with, save_model_file
 from stages.shards.spec import TokenKind, TokenSpec
 
 Config = TypeVar("Config", bound=StageConfig)
@@ -82,14 +82,8 @@ def from_model_file(folder: Path, stage: type[Config], device: torch.device) -> 
             raise DataMismatch(f"{folder} does not say which {kind} tokens it was trained on")
         tokens[kind] = TokenSpec.from_json(file.tokens[kind])
     check_tokens(config, tokens)
-    with torch.device("meta"):  # no time spent on weights that are replaced at once
-        network = StageNetwork(config)
-    try:
-        network.load_state_dict(file.weights, assign=True)
-    except RuntimeError:
-        raise DataMismatch(f"the weights in {folder} are not those of its config.json") from None
     return StageModel(
-        network=network.to(device).eval().requires_grad_(False),
+        network=network_with(lambda: StageNetwork(config), file.weights, folder, device),
         config=config,
         tokens=tokens,
         fingerprint=file.fingerprint,

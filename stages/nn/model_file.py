@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.errors import DataMismatch, StageFailure
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,29 @@ def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
         },
         fingerprint=digest.hexdigest(),
     )
+
+
+def network_with(
+    build: Callable[[], Network], weights: Mapping[str, Tensor], folder: Path, device: torch.device
+) -> Network:
+    """A network with a folder's weights, for use alone: in evaluation mode, without gradients.
+
+    Args:
+        build: makes it; all its buffers must be among the weights.
+        weights: of a `ModelFile`.
+        folder: theirs, for messages.
+        device: where it is put.
+
+    Raises:
+        DataMismatch: if they are not the weights of such a network.
+    """
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        network = build()
+    try:
+        network.load_state_dict(dict(weights), assign=True)
+    except RuntimeError:
+        raise DataMismatch(f"the weights in {folder} are not those of its config.json") from None
+    return network.to(device).eval().requires_grad_(False)
 
 
 def read_model_config(folder: Path, *, kind: str | None = None) -> dict[str, Any]:

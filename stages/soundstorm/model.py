@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
-from stages.nn.model_file import load_model_file, save_model_file
+from stages.nn.model_file import load_model_file, network_with, save_model_file
 from stages.shards.spec import TokenSpec
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.network import SoundStorm
@@ -74,14 +74,8 @@ def from_model_file(folder: Path, device: torch.device) -> SoundStormModel:
     semantic = TokenSpec.from_json(file.tokens["semantic"])
     acoustic = TokenSpec.from_json(file.tokens["acoustic"])
     check_tokens(config, semantic, acoustic)
-    with torch.device("meta"):  # no time spent on weights that are replaced at once
-        network = SoundStorm(config)
-    try:
-        network.load_state_dict(file.weights, assign=True)
-    except RuntimeError:
-        raise DataMismatch(f"the weights in {folder} are not those of its config.json") from None
     return SoundStormModel(
-        network=network.to(device).eval().requires_grad_(False),
+        network=network_with(lambda: SoundStorm(config), file.weights, folder, device),
         semantic=semantic,
         acoustic=acoustic,
         fingerprint=file.fingerprint,

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import DataMismatch
 from stages.shards.rows import row_problem
 from stages.shards.source import RowSource
 from stages.shards.spec import TokenSpec
-from stages.training.token_store import INDEX_NAME, Tokens, write_once
+from stages.training.token_store import INDEX_NAME, Tokens, tell_unusable, write_once
 
 TOKENS_NAME = "semantic.u16"
 
@@ -95,8 +94,5 @@ def _spool(source: RowSource, folder: Path, warn: Callable[[str], None]) -> dict
             file.write(np.ascontiguousarray(row["semantic"], np.uint16).data)
             lengths.append(len(row["semantic"]))
             speakers.append(row.get("speaker"))
-    if problems:
-        warn(f"{len(problems)} rows of {source.where} are not trained on; the first: {problems[0]}")
-    if not lengths:
-        raise DataMismatch(f"{source.where} has no row that can be trained on")
+    tell_unusable(source, problems, usable=len(lengths), warn=warn)
     return {"lengths": lengths, "speakers": speakers}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,23 @@ class TokenStore:
     def lengths(self) -> NDArray[np.int64]:
         """Frames of each utterance, `[N]`."""
         return np.diff(self.offsets)
+
+    def require_valid(self, valid: TokenStore, *, levels: int) -> None:
+        """Refuse a validation set of other tokens, or of fewer levels than a model has.
+
+        Raises:
+            DataMismatch: saying what differs.
+        """
+        for ours, theirs in (
+            (self.semantic_spec, valid.semantic_spec),
+            (self.acoustic_spec, valid.acoustic_spec),
+        ):
+            ours.require_same(theirs, ours="the training set", theirs="the validation set")
+        if valid.acoustic_spec.levels < levels:
+            raise DataMismatch(
+                f"the validation set has {valid.acoustic_spec.levels} levels of acoustic tokens "
+                f"and the model {levels}: tokenize both alike"
+            )
 
     def slice(self, example: int, start: int, length: int) -> tuple[Tokens, Tokens]:
         """Semantic `[length]` and acoustic `[length, Q]` tokens of a window, views of the files."""
@@ -154,11 +171,22 @@ def _spool(
             acoustic_file.write(np.ascontiguousarray(row["acoustic"], np.uint16).data)
             lengths.append(len(aligned))
             speakers.append(row.get("speaker"))
+    tell_unusable(source, problems, usable=len(lengths), warn=warn)
+    return {"lengths": lengths, "speakers": speakers}
+
+
+def tell_unusable(
+    source: RowSource, problems: Sequence[str], *, usable: int, warn: Callable[[str], None]
+) -> None:
+    """Warn of the rows that cannot be trained on.
+
+    Raises:
+        DataMismatch: if none can.
+    """
     if problems:
         warn(f"{len(problems)} rows of {source.where} are not trained on; the first: {problems[0]}")
-    if not lengths:
+    if not usable:
         raise DataMismatch(f"{source.where} has no row that can be trained on")
-    return {"lengths": lengths, "speakers": speakers}
 
 
 def _usable_rows(

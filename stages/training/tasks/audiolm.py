@@ -278,15 +278,7 @@ class AcousticTask(AudioLMTask[TokenStore]):
             sizes = {"codebook_size": acoustic.codebook_size, "levels": acoustic.levels}
             config = FineConfig.from_json({**sizes, **settings.network}, where=where)
         if valid is not None:
-            for ours, theirs in (
-                (semantic, valid.semantic_spec), (acoustic, valid.acoustic_spec)
-            ):  # fmt: skip
-                ours.require_same(theirs, ours="the training set", theirs="the validation set")
-            if valid.acoustic_spec.levels < config.levels:
-                raise DataMismatch(
-                    f"the validation set has {valid.acoustic_spec.levels} levels of acoustic "
-                    f"tokens and the model {config.levels}: tokenize both alike"
-                )
+            store.require_valid(valid, levels=config.levels)
         super().__init__(
             settings,
             config,

@@ -148,12 +148,6 @@ class SoundStormTask(Task[TokenBatch]):
         self.settings, self.device = settings, device
         self.store, self.valid, self.former = store, valid, former
         recipe = SoundStormRecipe.of(settings.recipe)
-        if valid is not None:
-            for ours, theirs in (
-                (store.semantic_spec, valid.semantic_spec),
-                (store.acoustic_spec, valid.acoustic_spec),
-            ):
-                ours.require_same(theirs, ours="the training set", theirs="the validation set")
         self.config = SoundStormConfig.from_json(
             {
                 "levels": store.acoustic_spec.levels,
@@ -164,11 +158,8 @@ class SoundStormTask(Task[TokenBatch]):
             where="the settings' network",
         )
         check_tokens(self.config, store.semantic_spec, store.acoustic_spec)
-        if valid is not None and valid.acoustic_spec.levels < self.config.levels:
-            raise DataMismatch(
-                f"the validation set has {valid.acoustic_spec.levels} levels of acoustic tokens "
-                f"and the model {self.config.levels}: tokenize both alike"
-            )
+        if valid is not None:
+            store.require_valid(valid, levels=self.config.levels)
         torch.manual_seed(derive_seed(settings.seed, "weights"))
         network = SoundStorm(self.config)
         recipe.start(
