@@ -16,6 +16,7 @@ from stages.errors import DataMismatch
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from stages.evaluation.report import Grid
     from stages.shards.partition import Shard
     from stages.shards.row_stage import RowStage
     from stages.shards.runner import RunResult
@@ -229,6 +230,23 @@ def say_failures(name: str, failures: Sequence[tuple[str, str]]) -> None:
         say(f"{name}: {row_id}: {reason}")
     if len(failures) > SHOWN_FAILURES:
         say(f"{name}: ... and {len(failures) - SHOWN_FAILURES} more failures")
+
+
+def show_tables(grids: Sequence[Grid], *, to_stderr: bool) -> None:
+    """Tables for a terminal, or Markdown for a file or a pipe."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    if not stream.isatty():
+        from stages.evaluation.report import markdown
+
+        print(markdown(grids), end="", file=stream)
+        return
+    from rich.console import Console
+
+    from stages.evaluation.report import rich_tables
+
+    console = Console(file=stream)
+    for table in rich_tables(grids):
+        console.print(table)
 
 
 def finish_rows(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,17 +22,30 @@ from soundstorm_cli.common import (
     resolve_input,
     say,
     say_failures,
+    show_tables,
+    worker_count,
+)
+from soundstorm_cli.judging_options import (
+    BeamOption,
+    ComputeTypeOption,
+    ConsistencyOption,
+    JudgeOption,
+    JudgeWorkersOption,
+    LanguageOption,
+    MeasuresOption,
+    ReferenceOption,
+    SpeakerEncoderOption,
+    WhisperOption,
+    choose_judges,
 )
 from stages.assets import model_folder
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
     from stages.evaluation.cache import ScoreCache
-    from stages.evaluation.comparison import Comparison
+    from stages.evaluation.comparison import Comparison, Selection, Task
     from stages.evaluation.masked_tokens import MaskedTokenScores
     from stages.evaluation.measure import Measure
-    from stages.evaluation.report import Grid
-    from stages.evaluation.systems import System
 
 NAME = "eval"
 
@@ -81,23 +96,15 @@ def evaluate(
             "tokens. Alone, sound is not judged.",
         ),
     ] = None,
-    measures: Annotated[
-        str | None,
-        typer.Option(
-            "--measures",
-            help="Of wer, dnsmos, voice, reconstruction, with commas; by default all that can be "
-            "had.",
-        ),
-    ] = None,
-    whisper: Annotated[
-        str | None,
-        typer.Option("--whisper", help="For WER and CER: a faster-whisper name, or a folder."),
-    ] = None,
-    language: Annotated[str, typer.Option("--language", help="Spoken, for Whisper.")] = "en",
-    beam: Annotated[int, typer.Option("--beam", min=1, help="Whisper's beam width.")] = 1,
-    compute_type: Annotated[
-        str, typer.Option("--compute-type", help="Whisper's arithmetic: int8, float16, float32.")
-    ] = "int8",
+    measures: MeasuresOption = None,
+    judge: JudgeOption = None,
+    whisper: WhisperOption = None,
+    language: LanguageOption = "en",
+    beam: BeamOption = 1,
+    compute_type: ComputeTypeOption = "int8",
+    reference: ReferenceOption = "auto",
+    speaker_encoder: SpeakerEncoderOption = None,
+    consistency: ConsistencyOption = None,
     prompt_seconds: Annotated[
         float,
         typer.Option(
@@ -113,6 +120,7 @@ def evaluate(
         int, typer.Option("--draws", min=1, help="Masks of each level and utterance, for --model.")
     ] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of the masks.")] = 0,
+    workers: JudgeWorkersOption = None,
     device: DeviceOption = "auto",
     keep_going: KeepGoingOption = False,
     quiet: QuietOption = False,
@@ -120,37 +128,40 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Judge recordings, codecs, generated speech and models, side by side.
 
-    WER and CER by Whisper, DNSMOS, similarity of the voice to the prompt and to another speaker's,
-    log-mel distance and SI-SDR to the recording, masked-token loss and accuracy; each with a 95 %
-    bootstrap interval over utterances.
+    WER and CER by Whisper or others, DNSMOS and DistillMOS, similarity of the voice to the prompt
+    and to another speaker's, acoustic consistency with the prompt, log-mel distance and SI-SDR to
+    the recording, masked-token loss and accuracy; each with a 95 % bootstrap interval over
+    utterances, and by their length. For listeners' ratings there is `soundstorm eval mos`.
     """
     given = resolve_input(inputs)
     systems = _parse_systems(system)
-    judge_sound = model is None or bool(system or measures or whisper)
+    asked = (system, measures, judge, whisper, consistency, speaker_encoder)
+    judge_sound = model is None or any(map(bool, asked))
     _refuse_misfits(given, systems, model=model, judge_sound=judge_sound)
     from stages.evaluation.cache import ScoreCache
-    from stages.evaluation.registry import WhisperOptions, choose_measures
+    from stages.evaluation.comparison import compare
+    from stages.evaluation.intelligibility import settle_reference
+    from stages.evaluation.judging import default_workers
     from stages.evaluation.report import document, grids_of, write_report
+    from stages.evaluation.sources import sources
 
     device = pick_device(device)
     folder = Path(output) if output else None
     comparison: Comparison | None = None
     masked: MaskedTokenScores | None = None
+    origins: dict[str, Any] | None = None
     skipped: dict[str, str] = {}
     settings: dict[str, Any] = {"inputs": given}
     chosen: list[Measure] = []
     if judge_sound:
-        names = [name.strip() for name in measures.split(",")] if measures else None
-        hearing = None
-        if whisper:
-            hearing = WhisperOptions(
-                model=whisper, language=language, beam=beam, compute_type=compute_type
-            )
-        chosen, skipped = choose_measures(names, hearing, device=device)
+        chosen, hearing, skipped = choose_judges(
+            measures, judge, whisper, device=device, language=language, beam=beam,
+            compute_type=compute_type, reference=reference, consistency=consistency,
+            speaker_encoder=speaker_encoder,
+        )  # fmt: skip
         settings |= {
             "systems": systems, "codec": codec, "vocoder": vocoder, "limit": limit,
             "prompt_seconds": prompt_seconds,
-            "measures": {measure.name: measure.settings for measure in chosen},
         }  # fmt: skip
     with ScoreCache(folder) as cache:
         if model is not None:
@@ -158,10 +169,23 @@ def evaluate(
             masked = _masked_tokens(given, model, cache, device, draws, seed, quiet=quiet)
         if judge_sound:
             speakers = {"codec": codec, "vocoder": vocoder, "device": device}
-            comparison = _compare(
-                given, systems, chosen, cache, speakers, limit, prompt_seconds, quiet=quiet
-            )
+            task, selection = _open_task(given, systems, speakers, limit, prompt_seconds)
+            chosen = settle_reference(chosen, hearing.reference, task.utterances.values())
+            settings["measures"] = {measure.name: measure.settings for measure in chosen}
+            clips = len(selection.utterances) * len(task.systems)
+            if workers is None:
+                workers = default_workers(clips, worker_count(None), device)
+            with _told_of_interruption(folder), progress(NAME, clips, quiet=quiet) as advance:
+                comparison = compare(
+                    task, selection, chosen, cache, workers=workers, advance=advance
+                )
+            origins = sources(
+                given, systems, task.systems, [one.id for one in selection.utterances],
+                codec=codec, vocoder=vocoder, prompt_seconds=prompt_seconds, folder=folder,
+            )  # fmt: skip
     result = document(comparison, masked, settings=settings, skipped=skipped)
+    if origins is not None:
+        result["sources"] = origins
     failures = _failures(comparison, masked)
     if folder is not None:
         _log_failures(folder, failures)
@@ -169,7 +193,7 @@ def evaluate(
         result["output"] = str(folder)
     _explain(result, failures, quiet=quiet)
     if not (quiet and as_json):
-        _show(grids_of(comparison, masked), to_stderr=as_json)
+        show_tables(grids_of(comparison, masked), to_stderr=as_json)
     finish(result, failed=len(failures), keep_going=keep_going, as_json=as_json)
 
 
@@ -223,18 +247,15 @@ def _masked_tokens(
         )
 
 
-def _compare(
+def _open_task(
     given: list[str],
     paths: dict[str, str],
-    measures: list[Measure],
-    cache: ScoreCache,
     speakers: dict[str, Any],
     limit: int | None,
     prompt_seconds: float,
-    *,
-    quiet: bool,
-) -> Comparison:
-    from stages.evaluation.comparison import Task, compare, select
+) -> tuple[Task, Selection]:
+    from stages.evaluation.comparison import Task, select
+    from stages.evaluation.lengths import seconds_of
     from stages.evaluation.measure import Utterance
     from stages.evaluation.systems import open_system, rows_by_id, systems_of_input
 
@@ -242,25 +263,34 @@ def _compare(
         rows = rows_by_id(source)
         recordings, systems = systems_of_input(source, rows, **speakers)
         where = source.where
-    generated: list[System] = [open_system(name, path, **speakers) for name, path in paths.items()]
-    systems += generated
+    systems += [open_system(name, path, **speakers) for name, path in paths.items()]
     if not systems:
         raise DataMismatch(f"{where} has neither audio nor acoustic tokens: nothing can be heard")
-    utterances = {
-        row_id: Utterance(id=row_id, text=row.get("text"), speaker=row.get("speaker"))
-        for row_id, row in rows.items()
-    }
     task = Task(
-        utterances=utterances,
+        utterances={
+            row_id: Utterance(id=row_id, text=row.get("text"), speaker=row.get("speaker"))
+            for row_id, row in rows.items()
+        },
         systems=systems,
         recordings=recordings,
         prompt_seconds=prompt_seconds,
         limit=limit,
     )
     selection = select(task)
-    clips = len(selection.utterances) * len(systems)
-    with progress(NAME, clips, quiet=quiet) as advance:
-        return compare(task, selection, measures, cache, advance=advance)
+    # Headers of files are read here, once it is known which.
+    judged = [replace(one, seconds=seconds_of(rows[one.id])) for one in selection.utterances]
+    return task, replace(selection, utterances=judged)
+
+
+@contextmanager
+def _told_of_interruption(folder: Path | None) -> Iterator[None]:
+    """Say on Ctrl-C what becomes of the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"what was scored is kept in {folder}, and the same command goes on from there"
+        say(f"{NAME}: interrupted: {kept if folder else 'without -o, no score is kept'}")
+        raise
 
 
 def _failures(
@@ -283,23 +313,9 @@ def _explain(result: dict[str, Any], failures: list[tuple[str, str]], *, quiet: 
     """What the numbers do not say: what was left out, and why."""
     for measure, reason in result["skipped"].items():
         say(f"{NAME}: {measure} skipped: {reason}", quiet=quiet)
+    references = {found.get("reference") for found in result.get("metrics", {}).values()}
+    if "transcript" in references:
+        say(f"{NAME}: words are held against transcripts of the recordings, not texts", quiet=quiet)
     for name, ids in result.get("missing", {}).items():
         say(f"{NAME}: {name} lacks {len(ids)} utterances ({ids[0]}, ...), left out for all systems")
     say_failures(NAME, failures)
-
-
-def _show(grids: list[Grid], *, to_stderr: bool) -> None:
-    """Tables for a terminal, or Markdown for a file or a pipe."""
-    stream = sys.stderr if to_stderr else sys.stdout
-    if not stream.isatty():
-        from stages.evaluation.report import markdown
-
-        print(markdown(grids), end="", file=stream)
-        return
-    from rich.console import Console
-
-    from stages.evaluation.report import rich_tables
-
-    console = Console(file=stream)
-    for table in rich_tables(grids):
-        console.print(table)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from soundstorm_cli.ablate import ablate
 from soundstorm_cli.decode import decode
+from soundstorm_cli.eval_mos import eval_mos
 from soundstorm_cli.evaluate import evaluate
 from soundstorm_cli.fit_kmeans import fit_kmeans
 from soundstorm_cli.generate_semantic import generate_semantic
 from soundstorm_cli.inspect import inspect
+from soundstorm_cli.report import report
 from soundstorm_cli.tokenize_acoustic import tokenize_acoustic
 from soundstorm_cli.tokenize_semantic import tokenize_semantic
 from soundstorm_cli.train import train
@@ -20,8 +24,20 @@ from soundstorm_cli.vocode import vocode
 from stages.errors import SoundStormError
 from stages.version import __version__
 
+
+class _Commands(TyperGroup):
+    """Commands whose name may be two words: `eval mos` beside `eval INPUT`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        two_words = " ".join(args[:2])
+        if two_words in self.commands:
+            return two_words, self.commands[two_words], args[2:]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="soundstorm",
+    cls=_Commands,
     help="Composable stages for parallel audio generation: audio to semantic and acoustic tokens, "
     "a SoundStorm model between them, and sound again.",
     no_args_is_help=True,
@@ -59,6 +75,9 @@ app.command("generate-semantic")(generate_semantic)
 app.command("decode")(decode)
 app.command("vocode")(vocode)
 app.command("eval")(evaluate)
+app.command("eval mos")(eval_mos)
+app.command("ablate")(ablate)
+app.command("report")(report)
 app.command("inspect")(inspect)
 
 

@@ -31,8 +31,8 @@ def train(
         typer.Option(
             "--model",
             "-m",
-            help="soundstorm, codec, vocoder, best-rq, student, audiolm-semantic, audiolm-coarse "
-            "or audiolm-fine.",
+            help="soundstorm, codec, vocoder, best-rq, student, consistency, audiolm-semantic, "
+            "audiolm-coarse or audiolm-fine.",
         ),
     ] = "soundstorm",
     preset: Annotated[
@@ -68,6 +68,14 @@ def train(
             "from whose centroids the head starts.",
         ),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="FOLDER[:LAYER]",
+            help="For consistency: the best-rq model, and the layer, that it listens with.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=0, help="Stop after this many steps in all.")
@@ -101,7 +109,8 @@ def train(
     checkpoint and a model folder that `decode --model` takes. Under torchrun, all processes
     train one model.
     """
-    settings = _settings(model, preset, config, assignments or [], seed, codec=codec, kmeans=kmeans)
+    recipe = {"codec": codec, "kmeans": kmeans, "encoder": encoder}
+    settings = _settings(model, preset, config, assignments or [], seed, **recipe)
     import torch
 
     from soundstorm_cli.common import pick_device, worker_count

@@ -19,12 +19,12 @@ import torch
 from benchmarks.runtime.autoregressive import Acoustic, Semantic
 from benchmarks.runtime.cells import Cell, Limits, Measuring
 from benchmarks.runtime.codec import MiniCodec
-from benchmarks.runtime.machine import describe
 from benchmarks.runtime.parallel import Parallel
 from benchmarks.runtime.report import Report, markdown, number
 from benchmarks.runtime.sizes import Size, size_of_preset
 from benchmarks.runtime.system import System
 from stages.errors import DataMismatch, SoundStormError
+from stages.machine import describe
 
 
 def benchmark(

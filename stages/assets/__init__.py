@@ -1,7 +1,8 @@
 """The small trained models that ship with the package, by the name `mini`.
 
 `--codec` and `--kmeans` take that name wherever they take a folder, `--model` in `decode` and
-`eval`; it is the default of the stages that make tokens. `docs/models.md` says how each was made.
+`eval`, `--consistency` in `eval`; it is the default of the stages that make tokens.
+`docs/models.md` says how each was made.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 
 MINI = "mini"
 
-Part = Literal["codec", "kmeans", "soundstorm"]
+Part = Literal["codec", "kmeans", "soundstorm", "consistency"]
 
 
 def model_folder(spec: str, part: Part) -> Path:

@@ -52,7 +52,7 @@ def read_manifest(path: Path) -> list[ManifestLine]:
         # `newline=""` leaves line ends to the csv module; a BOM is Excel's signature.
         with path.open(encoding="utf-8-sig", newline="") as file:
             is_json = path.suffix.lower() in {".jsonl", ".ndjson"}
-            records = list(_json_records(path, file) if is_json else _table_records(path, file))
+            records = list(_json_records(path, file) if is_json else table_records(path, file))
     except UnicodeDecodeError:
         raise DataMismatch(f"{path} is not UTF-8 text: save the manifest as UTF-8") from None
     except OSError as error:
@@ -100,7 +100,12 @@ def _json_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]
         yield number, {str(name).strip().lower(): value for name, value in record.items()}
 
 
-def _table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+def table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a CSV or TSV file, which was opened with `newline=""`, with their line numbers.
+
+    Raises:
+        DataMismatch: if a line is malformed.
+    """
     if path.suffix.lower() == ".tsv":
         # Transcripts hold quotation marks that quote nothing.
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)

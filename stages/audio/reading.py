@@ -70,6 +70,21 @@ def read_audio(path: str, *, sample_rate: int | None, channels: int | None = 1) 
     return Waveform(samples=np.ascontiguousarray(samples.T), source_samples=count, source_rate=rate)
 
 
+def audio_seconds(path: str) -> float:
+    """How long a file's header says it is.
+
+    Raises:
+        RowFailure: if it cannot be read, or does not say.
+    """
+    try:
+        information = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        raise RowFailure(f"{path} cannot be decoded as audio") from None
+    if information.frames == _UNKNOWN_FRAMES:
+        raise RowFailure(f"{path} does not say how long it is: encode it to a file again")
+    return float(information.frames / information.samplerate)
+
+
 def resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
     """Resample `[N, C]` from one rate to another (Hz) into `[ceil(N * target / rate), C]`."""
     length = -(-len(samples) * target // rate)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from stages.errors import DataMismatch, RowFailure
 from stages.evaluation.cache import ScoreCache, score_key
+from stages.evaluation.curves import Curve
+from stages.evaluation.judging import Bench, Panel, Request, Verdict
+from stages.evaluation.lengths import LengthGroup, by_length
 from stages.evaluation.measure import Clip, Measure, Metric, Scores, Utterance
-from stages.evaluation.statistics import Estimate, estimate, has_metric
+from stages.evaluation.statistics import Estimate, estimates_of
 from stages.evaluation.systems import System
+
+Item = TypeVar("Item")
 
 RawScores = dict[str, dict[str, dict[str, Scores]]]
 """By measure, system and utterance."""
@@ -34,11 +39,17 @@ class Comparison:
     estimates: dict[str, dict[str, Estimate]]
     """By system, then metric; over the utterances for which all systems have the metric."""
 
+    lengths: dict[str, LengthGroup] = field(default_factory=dict)
+    """By name of the paper's bins, where any utterance is in one."""
+
     missing: dict[str, list[str]]
     """Ids that a system lacks; they are left out for all systems."""
 
     skipped: dict[str, str]
     """Measures that no clip had the inputs for, with the reason."""
+
+    curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
+    """By measure, then system, where a measure has any."""
 
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Id and reason of each clip that could not be judged."""
@@ -85,7 +96,7 @@ def select(task: Task) -> Selection:
     common = sorted(task.utterances.keys() - absent)
     if not common:
         raise DataMismatch("no utterance is in all systems: there is nothing to compare")
-    chosen = [task.utterances[row_id] for row_id in _spread(common, task.limit)]
+    chosen = [task.utterances[row_id] for row_id in spread(common, task.limit)]
     return Selection(utterances=chosen, missing=missing)
 
 
@@ -95,6 +106,7 @@ def compare(
     measures: Sequence[Measure],
     cache: ScoreCache,
     *,
+    workers: int = 0,
     advance: Callable[[int], None] = lambda clips: None,
 ) -> Comparison:
     """Judge every system on the same utterances.
@@ -102,33 +114,87 @@ def compare(
     Args:
         task: what to compare.
         selection: from `select`.
-        measures: how.
-        cache: what is known already; it is added to.
-        advance: told of each finished clip, one for each utterance and system.
+        measures: how; their names differ.
+        cache: what is known already; it is added to as soon as something more is known.
+        workers: processes that judge; 0 for this one. They change no score.
+        advance: told of finished clips, one for each utterance and system.
+
+    Raises:
+        DataMismatch: if a measure's model cannot be loaded.
+        StageFailure: if a worker dies, or the cache cannot be written to.
     """
     raw: RawScores = {
         measure.name: {system.name: {} for system in task.systems} for measure in measures
     }
     failures: list[tuple[str, str]] = []
-    for utterance in selection.utterances:
-        against = task.recordings.key(utterance.id) if task.recordings else None
-        for system in task.systems:
-            clip = _clip(task, system, utterance)
-            sound = system.key(utterance.id)
-            for measure in measures:
-                if not measure.applies(clip):
-                    continue
-                key = _key(measure, clip, sound, against)
-                try:
-                    scores = cache.get(key)
-                    if scores is None:
-                        scores = measure.score(clip)
-                        cache.put(key, scores)
-                    raw[measure.name][system.name][utterance.id] = scores
-                except RowFailure as failure:
-                    failures.append((utterance.id, f"{system.name}: {measure.name}: {failure}"))
-            advance(1)
+    bench = Bench(
+        measures=measures,
+        players={system.name: system.play for system in task.systems},
+        play_recording=task.recordings.play if task.recordings else None,
+    )
+    with Panel(bench, workers) as panel:
+        for some in _chunks(selection.utterances, panel.at_once):
+            plans = [_plan(task, measures, utterance, cache) for utterance in some]
+            verdicts = panel.judge([plan.request for plan in plans if plan.request.jobs])
+            for plan in plans:
+                found: Iterable[Verdict] = next(verdicts) if plan.request.jobs else ()
+                for (system, index), verdict in zip(plan.request.jobs, found, strict=True):
+                    if isinstance(verdict, RowFailure):
+                        reason = f"{system}: {measures[index].name}: {verdict}"
+                        failures.append((plan.request.utterance.id, reason))
+                    else:
+                        cache.put(plan.keys[system, index], verdict)
+                        plan.known[system, index] = verdict
+                for (system, index), scores in plan.known.items():
+                    raw[measures[index].name][system][plan.request.utterance.id] = scores
+                advance(len(task.systems))
     return _gather(task, selection, measures, raw, failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """One utterance: what is known of it, and what is to be asked. By system and measure."""
+
+    request: Request
+    keys: dict[tuple[str, int], str]
+    known: dict[tuple[str, int], Scores]
+
+
+def _plan(
+    task: Task, measures: Sequence[Measure], utterance: Utterance, cache: ScoreCache
+) -> _Plan:
+    recordings = task.recordings
+    clips = {system.name: _clip(task, system, utterance) for system in task.systems}
+    against = recordings.key(utterance.id) if recordings else None
+    keys: dict[tuple[str, int], str] = {}
+    for system in task.systems:
+        sound = system.key(utterance.id)
+        for index, measure in enumerate(measures):
+            if measure.applies(clips[system.name]):
+                keys[system.name, index] = _key(measure, clips[system.name], sound, against)
+    cached = {job: cache.get(key) for job, key in keys.items()}
+    jobs = [job for job, scores in cached.items() if scores is None]
+    asked = {name for name, _ in jobs}
+    request = Request(
+        utterance=utterance,
+        parcels={
+            system.name: system.parcel(utterance.id)
+            for system in task.systems
+            if system.name in asked
+        },
+        prompt_seconds={name: clips[name].prompt_seconds for name in asked},
+        recording=recordings.parcel(utterance.id)
+        if recordings is not None and utterance.id in recordings.ids
+        else None,
+        against=frozenset(name for name in asked if clips[name].has_recording),
+        jobs=jobs,
+    )
+    known = {job: scores for job, scores in cached.items() if scores is not None}
+    return _Plan(request=request, keys=keys, known=known)
+
+
+def _chunks(utterances: Sequence[Utterance], size: int) -> Iterator[Sequence[Utterance]]:
+    return (utterances[start : start + size] for start in range(0, len(utterances), size))
 
 
 def _missing(task: Task) -> dict[str, list[str]]:
@@ -146,11 +212,11 @@ def _missing(task: Task) -> dict[str, list[str]]:
     return missing
 
 
-def _spread(ids: Sequence[str], limit: int | None) -> list[str]:
-    """At most `limit` ids, evenly over the list, so that all its speakers have their share."""
-    if limit is None or limit >= len(ids):
-        return list(ids)
-    return [ids[index * len(ids) // limit] for index in range(limit)]
+def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items, evenly over the list, so that all its speakers have their share."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]
 
 
 def _clip(task: Task, system: System, utterance: Utterance) -> Clip:
@@ -183,7 +249,7 @@ def _prompt_seconds(task: Task, system: System, row_id: str) -> float:
 
 def _key(measure: Measure, clip: Clip, sound: list[Any], recording: list[Any] | None) -> str:
     return score_key(
-        measure.name,
+        measure.kind,
         measure.settings,
         sound,
         clip.utterance.text if measure.uses_text else None,
@@ -203,9 +269,9 @@ def _gather(
     names = [system.name for system in task.systems]
     scores: dict[str, dict[str, Scores]]
     scores = {name: {row_id: {} for row_id in by_id} for name in names}
-    estimates: dict[str, dict[str, Estimate]] = {name: {} for name in names}
     skipped: dict[str, str] = {}
     metrics: list[Metric] = []
+    curves: dict[str, dict[str, Curve]] = {}
     for measure in measures:
         judged = {name: found for name, found in raw[measure.name].items() if found}
         if not judged:
@@ -217,23 +283,21 @@ def _gather(
             fair = measure.compare({row_id: found[row_id] for row_id in shared}, by_id)
             for row_id, values in fair.items():
                 scores[name][row_id] |= values
-        for metric in measure.metrics:
-            for name in judged:
-                having = [scores[name][row_id] for row_id in shared]
-                having = [score for score in having if has_metric(score, metric)]
-                value = estimate(metric, having)
-                if value is not None:
-                    estimates[name][metric.name] = value
-            if any(metric.name in estimates[name] for name in names):
-                metrics.append(metric)
+            curve = measure.curve(fair)
+            if curve is not None:
+                curves.setdefault(measure.name, {})[name] = curve
+        metrics += measure.metrics
+    estimates = estimates_of(metrics, scores, by_id)
     return Comparison(
         systems=names,
         utterances=selection.utterances,
-        metrics=metrics,
+        metrics=[m for m in metrics if any(m.name in found for found in estimates.values())],
         scores=scores,
         estimates=estimates,
+        lengths=by_length(metrics, scores, selection.utterances),
         missing=selection.missing,
         skipped=skipped,
+        curves=curves,
         failures=failures,
     )
 

@@ -1,15 +1,17 @@
-"""Word and character error rates: what Whisper hears against what was said."""
+"""Word and character error rates: what a judge hears against what was said."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from stages.errors import DataMismatch, RowFailure
-from stages.evaluation.measure import Clip, Measure, Metric, Scores, third_party
-from stages.shards.provenance import hash_file
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.errors import RowFailure
+from stages.evaluation.judges.base import Judge
+from stages.evaluation.judges.registry import AUTO, TEXT, TRANSCRIPT
+from stages.evaluation.measure import Clip, Measure, Metric, Scores, Utterance, third_party
 
 NAME = "wer"
 
@@ -53,111 +55,120 @@ def count_errors(reference: str, hypothesis: str) -> Scores:
     }
 
 
-class Whisper:
-    """faster-whisper as a function from sound to words; it loads at the first call."""
+class Intelligibility(Measure):
+    """WER and CER of the whole clip, its prompt included, since the text is of the whole.
+
+    What is heard is held against the text, or against what the same judge hears in the recording
+    (as AudioLM does, Borsos et al. 2023): then a judge's own mistakes cancel, and a rate says how
+    much of the recording's words is kept, not how intelligible it is.
+    """
 
     def __init__(
-        self,
-        model: str,
-        *,
-        language: str = "en",
-        beam: int = 1,
-        compute_type: str = "int8",
-        device: str = "cpu",
+        self, judge: Judge, *, transcripts: bool = False, names_judge: bool = False
     ) -> None:
         """
         Args:
-            model: a name that faster-whisper knows (`base`, `large-v3`) or a folder.
-            language: the language spoken, two letters.
-            beam: beam width; 1 is greedy.
-            compute_type: CTranslate2's, `int8` or `float32` for example.
-            device: `cpu` or `cuda`.
+            judge: that transcribes.
+            transcripts: hold words against its transcript of the recording, not against the text.
+            names_judge: whether its name is part of the measure's and the metrics', as it must be
+                where there are several.
         """
-        folder = Path(model)
-        weights = folder / "model.bin"
-        # A path that is none would be taken for a name, and looked for far away.
-        is_path = folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1
-        if (folder.is_dir() or is_path) and not weights.is_file():
-            raise DataMismatch(
-                f"{model} is no Whisper model: give a folder with a CTranslate2 model.bin, or a "
-                "name such as base"
-            )
-        self.settings: dict[str, Any] = {
-            "whisper": hash_file(weights) if weights.is_file() else model,
-            "language": language,
-            "beam": beam,
-            "compute_type": compute_type,
-        }
-        self._name = model
-        self._device = device.split(":")[0]
-        self._model: Any = None
-
-    def __call__(self, samples: Any) -> str:
-        """Transcribe `[N]` float32 at 16 kHz, the same way each time."""
-        if self._model is None:
-            self._model = self._load()
-        segments, _ = self._model.transcribe(
-            samples,
-            language=self.settings["language"],
-            beam_size=self.settings["beam"],
-            temperature=0.0,  # no second try by sampling: a score must not depend on chance
-            condition_on_previous_text=False,
+        self.transcripts = transcripts
+        self.uses_text, self.uses_recording = not transcripts, transcripts
+        self.packages = (*judge.packages, "jiwer", "whisper_normalizer")
+        self.settings = dict(judge.settings)
+        if transcripts:
+            self.settings["reference"] = TRANSCRIPT
+        self.name = f"{NAME} {judge.name}" if names_judge else NAME
+        self._suffix = f"_{judge.slug}" if names_judge else ""
+        self.metrics = tuple(
+            self._metric(name, title, unit, judge if names_judge else None)
+            for name, title, unit in (("wer", "WER", "word"), ("cer", "CER", "character"))
         )
-        return " ".join(segment.text.strip() for segment in segments)
-
-    def _load(self) -> Any:
-        with third_party(NAME):
-            from faster_whisper import WhisperModel
-
-            try:
-                return WhisperModel(
-                    self._name,
-                    device=self._device,
-                    compute_type=self.settings["compute_type"],
-                    cpu_threads=len(os.sched_getaffinity(0)),
-                )
-            except ImportError:
-                raise
-            except Exception as error:  # whatever the hub, the disk or CTranslate2 says
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise DataMismatch(
-                    f"Whisper model {self._name} cannot be loaded ({reason}): give a folder that "
-                    "holds one, or a name that can be downloaded"
-                ) from None
-
-
-class Intelligibility(Measure):
-    """WER and CER of the whole clip, its prompt included, since the text is of the whole."""
-
-    name = NAME
-    metrics = (
-        Metric(
-            name="wer", title="WER %", higher_is_better=False, scale=100, digits=1,
-            ratio=("word_errors", "words"),
-        ),
-        Metric(
-            name="cer", title="CER %", higher_is_better=False, scale=100, digits=1,
-            ratio=("character_errors", "characters"),
-        ),
-    )  # fmt: skip
-    packages = ("faster_whisper", "jiwer", "whisper_normalizer")
-    uses_text = True
-
-    def __init__(self, whisper: Whisper) -> None:
-        self.settings = dict(whisper.settings)
-        self._whisper = whisper
+        self._judge, self._names_judge = judge, names_judge
         self._normalise: Callable[[str], str] | None = None
+        self._recording: tuple[Any, str] = (None, "")
+
+    @property
+    def kind(self) -> str:
+        return NAME  # the judge is in the settings, whether or not it is in the name
+
+    def against_transcripts(self) -> Intelligibility:
+        """The same judge, with its transcripts of the recordings as reference."""
+        return Intelligibility(self._judge, transcripts=True, names_judge=self._names_judge)
 
     def applies(self, clip: Clip) -> bool:
-        return bool((clip.utterance.text or "").strip())
+        return clip.has_recording if self.transcripts else bool((clip.utterance.text or "").strip())
 
     def score(self, clip: Clip) -> Scores:
-        if self._normalise is None:
-            self._normalise = normaliser(self.settings["language"])
-        reference = self._normalise(clip.utterance.text or "")
-        hypothesis = self._normalise(self._whisper(clip.samples))
+        reference = self._reference(clip)
+        hypothesis = self._hear(clip.samples)
         return {
             "reference": reference,
             "hypothesis": hypothesis,
             **count_errors(reference, hypothesis),
         }
+
+    def compare(
+        self, scores: Mapping[str, Scores], utterances: Mapping[str, Utterance]
+    ) -> dict[str, Scores]:
+        """Scores under names that say whose they are, where there are several judges."""
+        del utterances
+        more = {"reference_is": TRANSCRIPT} if self.transcripts else {}
+        return {
+            row_id: {key + self._suffix: value for key, value in (found | more).items()}
+            for row_id, found in scores.items()
+        }
+
+    def _metric(self, name: str, title: str, unit: str, judge: Judge | None) -> Metric:
+        notes = [judge.name] if judge else []
+        notes += ["to transcripts"] * self.transcripts
+        return Metric(
+            name=name + self._suffix,
+            title=f"{title} %" + (f" ({', '.join(notes)})" if notes else ""),
+            higher_is_better=False,
+            scale=100,
+            digits=1,
+            ratio=(f"{unit}_errors{self._suffix}", f"{unit}s{self._suffix}"),
+            reference=TRANSCRIPT if self.transcripts else TEXT,
+        )
+
+    def _reference(self, clip: Clip) -> str:
+        if not self.transcripts:
+            return self._normalised(clip.utterance.text or "")
+        recording = clip.recording
+        assert recording is not None
+        # The systems of an utterance share its recording, which need not be heard for each.
+        if self._recording[0] is not recording:
+            self._recording = (recording, self._hear(recording))
+        return self._recording[1]
+
+    def _hear(self, samples: NDArray[np.float32]) -> str:
+        return self._normalised(self._judge(samples))
+
+    def _normalised(self, text: str) -> str:
+        if self._normalise is None:
+            self._normalise = normaliser(self._judge.language)
+        return self._normalise(text)
+
+
+def settle_reference(
+    measures: Sequence[Measure], reference: str, utterances: Iterable[Utterance]
+) -> list[Measure]:
+    """Choose what words are held against, one thing for the whole set: never now this, now that.
+
+    Args:
+        measures: some of which may be `Intelligibility` with the text as reference.
+        reference: `text` or `transcript`; `auto` takes transcripts only where no utterance at all
+            has a text.
+        utterances: of the set.
+    """
+    if reference == AUTO:
+        has_text = any((utterance.text or "").strip() for utterance in utterances)
+        reference = TEXT if has_text else TRANSCRIPT
+    if reference == TEXT:
+        return list(measures)
+    return [
+        measure.against_transcripts() if isinstance(measure, Intelligibility) else measure
+        for measure in measures
+    ]

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import DataMismatch, RowFailure
+from stages.evaluation.curves import Curve
 
 SAMPLE_RATE = 16_000
-"""Hz. Whisper, DNSMOS and the speaker encoder all hear 16 kHz, so everything is judged there."""
+"""Hz. Recognisers, DNSMOS and speaker encoders all hear 16 kHz, so everything is judged there."""
 
 SHORTEST = 0.4
 """Seconds after the prompt below which neither quality nor a voice can be judged."""
@@ -50,6 +51,9 @@ class Metric:
     in_table: bool = True
     """Whether it is in tables, or only in the JSON and Parquet files."""
 
+    reference: str | None = None
+    """What an error rate is held against: `text`, or a `transcript` of the recording."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
@@ -61,6 +65,9 @@ class Utterance:
     """What was said."""
 
     speaker: str | None = None
+
+    seconds: float | None = None
+    """How long its recording is; None where nothing says."""
 
 
 class Clip:
@@ -122,10 +129,13 @@ class Clip:
 
 
 class Measure(ABC):
-    """Something that judges clips; its models load at the first clip, not before."""
+    """Something that judges clips; its models load at the first clip, not before.
+
+    One that has judged nothing yet can travel to a worker process.
+    """
 
     name: str
-    """What `--measures` calls it."""
+    """What reports call it, unlike that of any other measure of a run."""
 
     metrics: tuple[Metric, ...]
 
@@ -143,6 +153,11 @@ class Measure(ABC):
 
     uses_recording: bool = False
     """Whether a score depends on the recording."""
+
+    @property
+    def kind(self) -> str:
+        """What its scores are kept under in the cache, whatever reports call it."""
+        return self.name
 
     def applies(self, clip: Clip) -> bool:
         """Whether it has what it needs to judge this clip (its text, its prompt, ...)."""
@@ -163,6 +178,11 @@ class Measure(ABC):
         """Turn one system's scores by id into what is reported, where clips meet each other."""
         del utterances
         return dict(scores)
+
+    def curve(self, scores: Mapping[str, Scores]) -> Curve | None:
+        """How one system's scores go on with time, from what `compare` gave; None if they don't."""
+        del scores
+        return None
 
     def require_packages(self) -> None:
         """Refuse to begin without the extra.

@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
-from stages.evaluation.intelligibility import Intelligibility, Whisper
+from stages.evaluation.consistency import AcousticConsistency
+from stages.evaluation.intelligibility import NAME as WER
+from stages.evaluation.intelligibility import Intelligibility
+from stages.evaluation.judges.registry import KINDS, HearingOptions, load_judges
 from stages.evaluation.measure import Measure
-from stages.evaluation.quality import Quality
+from stages.evaluation.quality import DistilledQuality, Quality
 from stages.evaluation.reconstruction import Reconstruction
+from stages.evaluation.speakers.registry import DEFAULT as RESEMBLYZER
+from stages.evaluation.speakers.registry import load_speaker_encoder
 from stages.evaluation.voice import VoiceSimilarity
 
-NAMES = (Intelligibility.name, Quality.name, VoiceSimilarity.name, Reconstruction.name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WhisperOptions:
-    """How to transcribe."""
-
-    model: str
-    """A name that faster-whisper knows, or a folder."""
-
-    language: str = "en"
-    """Two letters."""
-
-    beam: int = 1
-    """Beam width; 1 is greedy."""
-
-    compute_type: str = "int8"
-    """CTranslate2's."""
-
-    def __post_init__(self) -> None:
-        if self.beam < 1:
-            raise DataMismatch(f"a beam of {self.beam} hears nothing: use 1 or more")
+NAMES = (
+    WER,
+    Quality.name,
+    DistilledQuality.name,
+    VoiceSimilarity.name,
+    AcousticConsistency.name,
+    Reconstruction.name,
+)
 
 
 def choose_measures(
-    names: Sequence[str] | None, whisper: WhisperOptions | None, *, device: str = "cpu"
+    names: Sequence[str] | None,
+    hearing: HearingOptions | None,
+    *,
+    consistency: str | None = None,
+    speaker_encoder: str | None = None,
+    device: str = "cpu",
 ) -> tuple[list[Measure], dict[str, str]]:
     """The measures asked for, or all that can be had here.
 
     Args:
         names: from `NAMES`; None for all.
-        whisper: how to transcribe; None for no error rates.
+        hearing: who transcribes, and how; None for no error rates.
+        consistency: a consistency model's folder, or `mini`; None for `mini` where it ships.
+        speaker_encoder: `resemblyzer`, `wavlm:NAME` or `wavlm:FOLDER`; None for the first.
         device: where models run.
 
     Returns:
@@ -55,37 +53,51 @@ def choose_measures(
     for name in names or ():
         if name not in NAMES:
             raise DataMismatch(f"there is no measure {name}: choose from {', '.join(NAMES)}")
+    models = {
+        WER: hearing,
+        AcousticConsistency.name: consistency,
+        VoiceSimilarity.name: speaker_encoder,
+    }
     measures: list[Measure] = []
     skipped: dict[str, str] = {}
     for name in NAMES if names is None else dict.fromkeys(names):
         try:
-            measure = _make(name, whisper, device)
-            measure.require_packages()
+            made = _make(name, hearing, consistency, speaker_encoder or RESEMBLYZER, device)
+            for measure in made:
+                measure.require_packages()
         except DataMismatch as error:
-            asked = names is not None or (name == Intelligibility.name and whisper is not None)
-            if asked:
+            if names is not None or models.get(name) is not None:
                 raise
             skipped[name] = str(error)
             continue
-        measures.append(measure)
+        measures += made
     return measures, skipped
 
 
-def _make(name: str, whisper: WhisperOptions | None, device: str) -> Measure:
-    if name == Intelligibility.name:
-        if whisper is None:
-            raise DataMismatch("name a Whisper model or its folder with --whisper")
-        return Intelligibility(
-            Whisper(
-                whisper.model,
-                language=whisper.language,
-                beam=whisper.beam,
-                compute_type=whisper.compute_type,
-                device=device,
-            )
-        )
+def _make(
+    name: str,
+    hearing: HearingOptions | None,
+    consistency: str | None,
+    speaker_encoder: str,
+    device: str,
+) -> Sequence[Measure]:
+    if name == WER:
+        if hearing is None:
+            raise DataMismatch(f"name who is to transcribe with --judge: {KINDS}")
+        judges = load_judges(hearing, device=device)
+        several = len(judges) > 1
+        return [Intelligibility(judge, names_judge=several) for judge in judges]
     if name == Quality.name:
-        return Quality()
+        return [Quality()]
+    if name == DistilledQuality.name:
+        return [DistilledQuality(device)]
     if name == VoiceSimilarity.name:
-        return VoiceSimilarity(device)
-    return Reconstruction()
+        return [VoiceSimilarity(load_speaker_encoder(speaker_encoder, device=device))]
+    if name == AcousticConsistency.name:
+        folder = model_folder(consistency or MINI, "consistency")
+        if not folder.exists() and consistency in (None, MINI):
+            raise DataMismatch(
+                "name a folder that train --model consistency wrote with --consistency"
+            )
+        return [AcousticConsistency(folder, device)]
+    return [Reconstruction()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.evaluation.comparison import Comparison
+from stages.evaluation.curves import curves_json
+from stages.evaluation.lengths import BINS, length_of
 from stages.evaluation.masked_tokens import MaskedTokenScores
 from stages.evaluation.measure import Metric
 from stages.evaluation.statistics import Estimate
@@ -32,32 +34,56 @@ Grid = tuple[list[str], list[list[str]]]
 def comparison_grid(comparison: Comparison) -> Grid:
     """One row a system; a cell is the value and, below it, its interval."""
     shown = [metric for metric in comparison.metrics if metric.in_table]
-    headings = ["", *(f"{metric.title} {_arrow(metric)}" for metric in shown)]
-    rows = []
-    for name in comparison.systems:
-        found = comparison.estimates[name]
-        rows.append(
-            [
-                name,
-                *(_cell(found.get(metric.name), metric.scale, metric.digits) for metric in shown),
+    rows = _system_rows(comparison.systems, comparison.estimates, shown)
+    return ["", *map(_heading, shown)], rows
+
+
+def length_grid(comparison: Comparison) -> Grid:
+    """One row a bin of length and system, as in the paper's Table 1."""
+    shown = [metric for metric in comparison.metrics if metric.in_table]
+    rows: list[list[str]] = []
+    for name, group in comparison.lengths.items():
+        if group.utterances:
+            rows += [
+                [f"{name} · {first}", *cells]
+                for first, *cells in _system_rows(comparison.systems, group.estimates, shown)
             ]
-        )
+    bins = ", ".join(f"{name} {low:g}-{high:g} s" for name, (low, high) in BINS.items())
+    return [bins, *map(_heading, shown)], rows
+
+
+def _heading(metric: Metric) -> str:
+    return f"{metric.title} {arrow(metric)}"
+
+
+def _system_rows(
+    systems: Sequence[str],
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    metrics: Sequence[Metric],
+) -> list[list[str]]:
+    """A row a system, and one that says over how many utterances each metric is."""
+    rows = [
+        [
+            name,
+            *(cell(estimates[name].get(metric.name), metric.scale, metric.digits)
+              for metric in metrics),
+        ]
+        for name in systems
+    ]  # fmt: skip
     counts = []
-    for metric in shown:
+    for metric in metrics:
         sizes = {
-            comparison.estimates[name][metric.name].utterances
-            for name in comparison.systems
-            if metric.name in comparison.estimates[name]
+            found[metric.name].utterances for found in estimates.values() if metric.name in found
         }
-        counts.append("/".join(map(str, sorted(sizes))))
-    return headings, [*rows, ["utterances", *counts]]
+        counts.append("/".join(map(str, sorted(sizes))) or NOTHING)
+    return [*rows, ["utterances", *counts]]
 
 
 def masked_token_grid(masked: MaskedTokenScores) -> Grid:
     """One row a level or a range of masking ratios."""
     headings = ["masked tokens", "loss, nats ↓", "accuracy % ↑"]
     rows = [
-        [name, _cell(loss, 1, 3), _cell(masked.accuracy.get(name), 100, 1)]
+        [name, cell(loss, 1, 3), cell(masked.accuracy.get(name), 100, 1)]
         for name, loss in masked.loss.items()
     ]
     return headings, rows
@@ -68,7 +94,7 @@ def markdown(grids: Sequence[Grid]) -> str:
     blocks = []
     for headings, rows in grids:
         cells = [headings, *rows]
-        lines = ["| " + " | ".join(cell.replace("\n", " ") for cell in row) + " |" for row in cells]
+        lines = ["| " + " | ".join(text.replace("\n", " ") for text in row) + " |" for row in cells]
         lines.insert(1, "|---|" + "---:|" * (len(headings) - 1))
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
@@ -105,12 +131,28 @@ def document(
         value["missing"] = comparison.missing
         value["metrics"] = {
             metric.name: {"higher_is_better": metric.higher_is_better}
+            | ({"reference": metric.reference} if metric.reference else {})
             for metric in comparison.metrics
         }
         value["systems"] = {
             name: {key: found.to_json() for key, found in comparison.estimates[name].items()}
             for name in comparison.systems
         }
+        if comparison.lengths:
+            value["lengths"] = {
+                name: {
+                    "utterances": group.utterances,
+                    "systems": {
+                        system: {key: estimate.to_json() for key, estimate in found.items()}
+                        for system, found in group.estimates.items()
+                    },
+                }
+                for name, group in comparison.lengths.items()
+            }
+        if comparison.curves:
+            value["curves"] = {
+                name: curves_json(curves) for name, curves in comparison.curves.items()
+            }
         failures += comparison.failures
     if masked is not None:
         value["masked_tokens"] = {
@@ -153,6 +195,8 @@ def grids_of(comparison: Comparison | None, masked: MaskedTokenScores | None) ->
     grids = []
     if comparison is not None and comparison.metrics:
         grids.append(comparison_grid(comparison))
+        if comparison.lengths:
+            grids.append(length_grid(comparison))
     if masked is not None:
         grids.append(masked_token_grid(masked))
     return grids
@@ -165,6 +209,8 @@ def utterance_table(comparison: Comparison) -> pa.Table:
             "id": utterance.id,
             "system": name,
             "speaker": utterance.speaker,
+            "seconds": utterance.seconds,
+            "length": length_of(utterance.seconds),
             **comparison.scores[name][utterance.id],
         }
         for utterance in comparison.utterances
@@ -174,11 +220,13 @@ def utterance_table(comparison: Comparison) -> pa.Table:
     return pa.table({key: [row.get(key) for row in rows] for key in columns})
 
 
-def _arrow(metric: Metric) -> str:
+def arrow(metric: Metric) -> str:
+    """Which way is better."""
     return "↑" if metric.higher_is_better else "↓"
 
 
-def _cell(found: Estimate | None, scale: float, digits: int) -> str:
+def cell(found: Estimate | None, scale: float, digits: int) -> str:
+    """A value and, on a line of its own, its interval."""
     if found is None:
         return NOTHING
     value = f"{found.value * scale:.{digits}f}"

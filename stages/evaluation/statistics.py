@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,21 @@ def estimate(metric: Metric, scores: Sequence[Scores]) -> Estimate | None:
     return ratio_estimate(_column(scores, over), _column(scores, under))
 
 
+def estimates_of(
+    metrics: Sequence[Metric], scores: Mapping[str, Mapping[str, Scores]], ids: Iterable[str]
+) -> dict[str, dict[str, Estimate]]:
+    """Each system's metrics over some utterances, by system and metric."""
+    estimates: dict[str, dict[str, Estimate]] = {name: {} for name in scores}
+    chosen = list(ids)
+    for metric in metrics:
+        for name, found in scores.items():
+            having = [found[row_id] for row_id in chosen if has_metric(found[row_id], metric)]
+            value = estimate(metric, having)
+            if value is not None:
+                estimates[name][metric.name] = value
+    return estimates
+
+
 def ratio_estimate(over: NDArray[np.float64], under: NDArray[np.float64]) -> Estimate | None:
     """sum(over) / sum(under) with a percentile bootstrap over utterances.
 
@@ -74,24 +89,38 @@ def ratio_estimate(over: NDArray[np.float64], under: NDArray[np.float64]) -> Est
 
 
 def _interval(over: NDArray[np.float64], under: NDArray[np.float64]) -> tuple[float, float]:
-    from scipy.stats import bootstrap
-
     kept = under > 0  # so that no resample can be all of nothing
     if np.ptp(over[kept] / under[kept]) == 0 and kept.all():
         value = float(over.sum() / under.sum())
         return value, value
     with np.errstate(invalid="ignore", divide="ignore"):
-        interval = bootstrap(
-            (over, under),
-            lambda over, under, axis: over.sum(axis) / under.sum(axis),
-            paired=True,
-            vectorized=True,
-            confidence_level=CONFIDENCE,
-            n_resamples=RESAMPLES,
-            # BCa breaks down on few utterances with equal scores; percentiles do not.
-            method="percentile",
-            rng=np.random.default_rng(SEED),
-        ).confidence_interval
+        return bootstrap_interval(
+            (over, under), lambda over, under, axis: over.sum(axis) / under.sum(axis)
+        )
+
+
+def bootstrap_interval(
+    columns: Sequence[NDArray[np.float64]], statistic: Callable[..., Any]
+) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of a statistic over utterances.
+
+    Args:
+        columns: each `[U]`, U > 1, with values of the same utterances, resampled together.
+        statistic: of as many arrays, and `axis`, that of the utterances.
+    """
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        tuple(columns),
+        statistic,
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        n_resamples=RESAMPLES,
+        # BCa breaks down on few utterances with equal scores; percentiles do not.
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
     return float(interval.low), float(interval.high)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stages.codec.single import decode_codes, encode_waveform
 from stages.codec.vocoding import codec_for
 from stages.errors import DataMismatch, RowFailure
 from stages.evaluation.measure import SAMPLE_RATE
-from stages.shards.provenance import hash_file
+from stages.shards.provenance import Provenance, hash_file
 from stages.shards.reader import is_token_set, open_rows
 from stages.shards.rows import Row, row_problem
 from stages.shards.source import RowSource
@@ -28,6 +29,10 @@ CODEC = "codec"
 DECODED = "decoded"
 
 
+Player = Callable[[Any], NDArray[np.float32]]
+"""From what a system's `parcel` holds to `[N]` float32 at 16 kHz, or a RowFailure."""
+
+
 class System(ABC):
     """One way in which the utterances of a set sound."""
 
@@ -35,17 +40,27 @@ class System(ABC):
 
     ids: Collection[str]
 
+    play: Player
+    """Made so that it can travel to a worker process."""
+
+    provenance: Provenance = Provenance()
+    """The stages that made its tokens; none for sound files."""
+
     @abstractmethod
     def key(self, row_id: str) -> list[Any]:
         """JSON values that decide how an utterance sounds: equal keys, equal samples."""
 
     @abstractmethod
+    def parcel(self, row_id: str) -> Any:
+        """All that `play` needs of an utterance; it can travel, too."""
+
     def load(self, row_id: str) -> NDArray[np.float32]:
         """An utterance as `[N]` float32 at 16 kHz.
 
         Raises:
             RowFailure: if it cannot be had.
         """
+        return self.play(self.parcel(row_id))
 
     def prompt_seconds(self, row_id: str) -> float | None:
         """How long its given beginning is; None where the system does not say."""
@@ -59,6 +74,7 @@ class SoundFiles(System):
     def __init__(self, name: str, paths: Mapping[str, str | None]) -> None:
         self.name = name
         self.ids = paths.keys()
+        self.play = _play_file
         self._paths = paths
 
     def key(self, row_id: str) -> list[Any]:
@@ -66,26 +82,19 @@ class SoundFiles(System):
         try:
             return ["file", hash_file(path) if path else None]
         except OSError:
-            return ["file", None]  # `load` will say what is wrong with it
+            return ["file", None]  # to play it will say what is wrong with it
 
-    def load(self, row_id: str) -> NDArray[np.float32]:
-        samples: NDArray[np.float32]
-        (samples,) = read_audio(self._path(row_id), sample_rate=SAMPLE_RATE).samples
-        return samples
-
-    def _path(self, row_id: str) -> str:
-        path = self._paths[row_id]
-        if not path:
-            raise RowFailure("the row names no audio file")
-        return path
+    def parcel(self, row_id: str) -> str | None:
+        return self._paths[row_id]
 
 
 class CodecOfFiles(SoundFiles):
     """Recordings after a codec's encoder and decoder."""
 
-    def __init__(self, name: str, paths: Mapping[str, str | None], codec: Codec) -> None:
+    def __init__(self, name: str, paths: Mapping[str, str | None], codec: PortableCodec) -> None:
         super().__init__(name, paths)
-        self._codec = codec
+        self.play = _ThroughCodec(codec)
+        self._codec = codec.codec
 
     def key(self, row_id: str) -> list[Any]:
         codec = self._codec
@@ -93,17 +102,13 @@ class CodecOfFiles(SoundFiles):
             *super().key(row_id), codec.fingerprint, codec.levels, codec.decoder_fingerprint
         ]  # fmt: skip
 
-    def load(self, row_id: str) -> NDArray[np.float32]:
-        waveform = read_audio(
-            self._path(row_id), sample_rate=self._codec.sample_rate, channels=self._codec.channels
-        )
-        return _decode(self._codec, encode_waveform(self._codec, waveform).codes)
-
 
 class SoundOfTokens(System):
     """Acoustic tokens, turned into sound when they are wanted."""
 
-    def __init__(self, name: str, rows: Mapping[str, Row], source: RowSource, codec: Codec) -> None:
+    def __init__(
+        self, name: str, rows: Mapping[str, Row], source: RowSource, codec: PortableCodec
+    ) -> None:
         """
         Args:
             name: of the system.
@@ -113,9 +118,10 @@ class SoundOfTokens(System):
         """
         self.name = name
         self.ids = rows.keys()
+        self.provenance = source.provenance
+        self.play = _Vocoder(codec, source.provenance)
         self._rows = rows
-        self._provenance = source.provenance
-        self._codec = codec
+        self._codec = codec.codec
 
     def key(self, row_id: str) -> list[Any]:
         codes = self._rows[row_id].get("acoustic")
@@ -125,18 +131,69 @@ class SoundOfTokens(System):
         digest = hashlib.sha256(content).hexdigest()
         return ["tokens", digest, list(codes.shape), self._codec.decoder_fingerprint]
 
-    def load(self, row_id: str) -> NDArray[np.float32]:
-        row = self._rows[row_id]
+    def parcel(self, row_id: str) -> Row:
+        return self._rows[row_id]
+
+    def prompt_seconds(self, row_id: str) -> float | None:
+        frames = self._rows[row_id].get("prompt_frames")
+        return None if frames is None else float(frames / self._codec.frame_rate)
+
+
+class PortableCodec:
+    """A codec that travels to another process as its name, and is loaded there again."""
+
+    def __init__(self, codec: Codec, *, vocoder: str | None = None, device: str = "cpu") -> None:
+        self.codec = codec
+        self._recipe = (codec.name, codec.levels, vocoder, device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_portable, self._recipe
+
+
+@cache
+def _load_portable(name: str, levels: int, vocoder: str | None, device: str) -> PortableCodec:
+    codec = load_codec(name, levels=levels, device=device, vocoder=vocoder)
+    return PortableCodec(codec, vocoder=vocoder, device=device)
+
+
+def _play_file(path: str | None) -> NDArray[np.float32]:
+    samples: NDArray[np.float32]
+    (samples,) = read_audio(_named(path), sample_rate=SAMPLE_RATE).samples
+    return samples
+
+
+def _named(path: str | None) -> str:
+    if not path:
+        raise RowFailure("the row names no audio file")
+    return path
+
+
+class _ThroughCodec:
+    """Plays a file as a codec renders it."""
+
+    def __init__(self, codec: PortableCodec) -> None:
+        self._portable = codec
+
+    def __call__(self, path: str | None) -> NDArray[np.float32]:
+        codec = self._portable.codec
+        waveform = read_audio(_named(path), sample_rate=codec.sample_rate, channels=codec.channels)
+        return _decode(codec, encode_waveform(codec, waveform).codes)
+
+
+class _Vocoder:
+    """Plays the tokens of a row."""
+
+    def __init__(self, codec: PortableCodec, provenance: Provenance) -> None:
+        self._portable = codec
+        self._provenance = provenance
+
+    def __call__(self, row: Row) -> NDArray[np.float32]:
         problem = row_problem(row, self._provenance)
         if problem is None and row.get("acoustic") is None:
             problem = "the row has no acoustic tokens"
         if problem is not None:
             raise RowFailure(problem)
-        return _decode(self._codec, row["acoustic"])
-
-    def prompt_seconds(self, row_id: str) -> float | None:
-        frames = self._rows[row_id].get("prompt_frames")
-        return None if frames is None else float(frames / self._codec.frame_rate)
+        return _decode(self._portable.codec, row["acoustic"])
 
 
 def _decode(codec: Codec, codes: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -172,7 +229,8 @@ def open_system(
     if path == "-" or is_token_set(path):
         with open_rows(path) as source:
             model = codec_for(source, codec, vocoder=vocoder, device=device)
-            return SoundOfTokens(name, rows_by_id(source), source, model)
+            portable = PortableCodec(model, vocoder=vocoder, device=device)
+            return SoundOfTokens(name, rows_by_id(source), source, portable)
     return SoundFiles(name, _sound_files(path))
 
 
@@ -202,10 +260,12 @@ def systems_of_input(
     systems: list[System] = [recordings] if recordings is not None else []
     if "acoustic" in source.schema.names:
         model = codec_for(source, codec, vocoder=vocoder, device=device)
-        systems.append(SoundOfTokens(_maker(source), rows, source, model))
+        portable = PortableCodec(model, vocoder=vocoder, device=device)
+        systems.append(SoundOfTokens(_maker(source), rows, source, portable))
     elif codec is not None and recordings is not None:
         model = load_codec(codec, device=device, vocoder=vocoder)
-        systems.append(CodecOfFiles(CODEC, paths, model))
+        portable = PortableCodec(model, vocoder=vocoder, device=device)
+        systems.append(CodecOfFiles(CODEC, paths, portable))
     return recordings, systems
 
 
@@ -223,7 +283,9 @@ def rows_by_id(source: RowSource) -> dict[str, Row]:
     Raises:
         DataMismatch: if two rows have one id.
     """
-    wanted = ("id", "audio", "speaker", "text", "acoustic", "prompt_frames")
+    wanted = (
+        "id", "audio", "speaker", "text", "num_samples", "sample_rate", "acoustic", "prompt_frames"
+    )  # fmt: skip
     rows: dict[str, Row] = {}
     for row in source.rows([name for name in wanted if name in source.schema.names]):
         if not row.get("id"):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from stages.errors import RowFailure
@@ -22,9 +18,8 @@ from stages.evaluation.measure import (
     Metric,
     Scores,
     Utterance,
-    third_party,
 )
-from stages.shards.provenance import hash_file
+from stages.evaluation.speakers.base import SpeakerEncoder
 
 
 class VoiceSimilarity(Measure):
@@ -42,13 +37,12 @@ class VoiceSimilarity(Measure):
             name="similarity_margin", title="voice: margin", higher_is_better=True, in_table=False
         ),
     )
-    packages = ("resemblyzer", "webrtcvad", "librosa", "pkg_resources")
     uses_prompt = True
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.settings: dict[str, Any] = {"encoder": _encoder_hash()}
-        self._device = device
-        self._encoder: Any = None
+    def __init__(self, encoder: SpeakerEncoder) -> None:
+        self.settings: dict[str, Any] = {"encoder": encoder.fingerprint}
+        self.packages = encoder.packages
+        self._encoder = encoder
 
     def applies(self, clip: Clip) -> bool:
         return clip.prompt_seconds > 0
@@ -85,21 +79,8 @@ class VoiceSimilarity(Measure):
         return found
 
     def _embed(self, samples: NDArray[np.float32]) -> list[float]:
-        """A unit vector, `[256]`."""
-        with third_party(self.name):
-            from resemblyzer import VoiceEncoder, normalize_volume, trim_long_silences
-
-            if self._encoder is None:
-                self._encoder = VoiceEncoder(self._device, verbose=False)
-            if not samples.any():
-                raise RowFailure("it is silent: there is no voice in it")
-            # Its own preparation, but clipped: it would wrap louder samples around.
-            loud = np.clip(normalize_volume(samples, -30, increase_only=True), -1.0, 1.0)
-            voiced = trim_long_silences(loud)
-            if len(voiced) < SHORTEST * SAMPLE_RATE:
-                voiced = loud  # noise, or a voice that its detector does not know as one
-            with _one_thread():
-                embedding = self._encoder.embed_utterance(voiced)
+        """A unit vector, `[D]`."""
+        embedding = self._encoder.embed(samples)
         if not np.isfinite(embedding).all():
             raise RowFailure("its voice cannot be embedded")
         return [round(float(value), 6) for value in embedding]
@@ -123,29 +104,5 @@ def other_speaker(utterance: Utterance, candidates: list[Utterance]) -> str | No
     return others[int.from_bytes(digest[:8], "big") % len(others)]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Hold torch to one thread.
-
-    The encoder is a small LSTM: threads that wait for each other at each of its steps gain little
-    on an idle machine, and on a busy one make it a hundred times slower.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
-
-
-def _encoder_hash() -> str | None:
-    """SHA-256 hex of the speaker encoder's weights, found without importing it."""
-    spec = find_spec("resemblyzer")
-    if spec is None or spec.origin is None:
-        return None
-    weights = Path(spec.origin).parent / "pretrained.pt"
-    return hash_file(weights) if weights.is_file() else None

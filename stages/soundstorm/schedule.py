@@ -38,12 +38,13 @@ def noise_multiplier(iteration: int, iterations: int) -> float:
     return 1.0 - iteration / (iterations - 1)
 
 
-def parse_iterations(text: str, levels: int) -> tuple[int, ...]:
+def parse_iterations(text: str, levels: int, *, option: str = "--iterations") -> tuple[int, ...]:
     """Read the passes of each level; the last number repeats for the levels after it.
 
     Args:
         text: such as `16,1`: 16 passes at the first level and one at each other.
         levels: Q.
+        option: what the user wrote it after, for messages.
 
     Raises:
         DataMismatch: if it is no list of whole numbers, or longer than there are levels.
@@ -55,11 +56,11 @@ def parse_iterations(text: str, levels: int) -> tuple[int, ...]:
         numbers = [0]
     if min(numbers) < 1:
         raise DataMismatch(
-            f"--iterations {text} is no list of passes a level, each at least 1, such as "
+            f"{option} {text} is no list of passes a level, each at least 1, such as "
             f"{PAPER_ITERATIONS}"
         )
     if len(numbers) > levels:
         raise DataMismatch(
-            f"--iterations {text} names {len(numbers)} levels while the model makes {levels}"
+            f"{option} {text} names {len(numbers)} levels while the model makes {levels}"
         )
     return tuple(numbers + numbers[-1:] * (levels - len(numbers)))

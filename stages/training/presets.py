@@ -106,6 +106,36 @@ _STUDENT: dict[str, dict[str, Any]] = {
     "350m": {**_350M, "network": _350M_CONFORMER},
 }
 
+# Only the head is trained, on the mini best-rq's frames, so minutes do. More recordings at once are
+# harder to tell apart; 350m has the paper's lengths of crops and width of embeddings.
+_CONSISTENCY: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_MINI,
+        "batch_size": 32,
+        "ema_decay": 0.98,
+        "valid_every": 100,
+        "data": {"min_seconds": 1.5, "max_seconds": 5.0, "speaker_power": 0.5},
+        "optimiser": {
+            "learning_rate": 1e-3,
+            "warmup_steps": 30,
+            "decay_steps": 500,
+            "final_ratio": 0.05,
+        },
+        "network": {"heads": 4, "feed_forward": 384, "dim": 128},
+    },
+    "base": {
+        **_BASE,
+        "batch_size": 256,
+        "data": {"min_seconds": 2.0, "max_seconds": 5.0},
+        "network": {"heads": 8, "feed_forward": 2048, "dim": 512},
+    },
+    "350m": {
+        **_350M,
+        "data": {"min_seconds": 2.0, "max_seconds": 5.0},
+        "network": {"heads": 16, "feed_forward": 4096, "dim": 1024},
+    },
+}
+
 # Short windows of one length: no padding, and many speakers in a step. The codes are k-means'
 # before the first step; what is trained is small and done in minutes.
 _CODEC: dict[str, dict[str, Any]] = {
@@ -159,10 +189,15 @@ _350M_TRANSFORMER = {
 
 
 def _audiolm(
-    mini: dict[str, Any], *, shortest: float, longest: float, micro_batch_seconds: float
+    mini: dict[str, Any],
+    *,
+    decay_steps: int,
+    shortest: float,
+    longest: float,
+    micro_batch_seconds: float,
 ) -> dict[str, dict[str, Any]]:
     """A stage's presets: windows as long as its chunks, and micro-batches whose tokens fit a GPU
-    of 24 GB; of a second they have 25, 250 and 600."""
+    of 24 GB; of a second they have 25, 250 and 600. `decay_steps` are `mini`'s."""
     large = {"data": {"max_seconds": longest}, "micro_batch_seconds": micro_batch_seconds}
     return {
         "mini": {
@@ -173,7 +208,7 @@ def _audiolm(
             "optimiser": {
                 "learning_rate": 2e-3,
                 "warmup_steps": 100,
-                "decay_steps": 4_000,
+                "decay_steps": decay_steps,
                 "final_ratio": 0.05,
             },
             **mini,
@@ -189,6 +224,7 @@ _AUDIOLM_SEMANTIC = _audiolm(
         "micro_batch_seconds": 120.0,
         "network": {**_MINI_TRANSFORMER, "layers": 6, "dropout": 0.1},
     },
+    decay_steps=500,
     shortest=2.0,
     longest=30.0,
     micro_batch_seconds=480.0,
@@ -197,6 +233,7 @@ _AUDIOLM_SEMANTIC = _audiolm(
 # the tokens of several of its steps, so there is time for fewer.
 _AUDIOLM_COARSE = _audiolm(
     {"batch_size": 4, "network": {**_MINI_TRANSFORMER, "layers": 4, "dropout": 0.05}},
+    decay_steps=1_700,
     shortest=1.0,
     longest=10.0,
     micro_batch_seconds=96.0,
@@ -206,6 +243,7 @@ _AUDIOLM_FINE = _audiolm(
         "micro_batch_seconds": 12.0,
         "network": {**_MINI_TRANSFORMER, "layers": 2, "dropout": 0.05},
     },
+    decay_steps=1_400,
     shortest=1.0,
     longest=3.0,
     micro_batch_seconds=40.0,
@@ -217,6 +255,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "vocoder": _VOCODER,
     "best-rq": _BEST_RQ,
     "student": _STUDENT,
+    "consistency": _CONSISTENCY,
     "audiolm-semantic": _AUDIOLM_SEMANTIC,
     "audiolm-coarse": _AUDIOLM_COARSE,
     "audiolm-fine": _AUDIOLM_FINE,

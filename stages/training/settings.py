@@ -82,7 +82,7 @@ class TrainingSettings:
     """All that decides what a run computes; a run resumes only under the same settings."""
 
     model: str
-    """Which task: `soundstorm`, `codec`, `vocoder` or `best-rq`."""
+    """Which task: `soundstorm`, `codec`, `consistency`, ..."""
 
     preset: str
     """Where the values came from, before TOML and flags changed some."""

@@ -224,7 +224,7 @@ class SpeechWindows:
 
     def micro_batches(self, step: int, rank: int, world: int) -> list[SpeechBatch]:
         parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
-        return _readable(
+        return readable(
             self._reader.batch(part, seed=derive_seed(self._seed, "batch", step, rank, index))
             for index, part in enumerate(parts)
         )
@@ -241,7 +241,7 @@ def validation_batches(
         for example, length in enumerate(reader.lengths[:examples])
     ]
     parts = share(windows, rank=0, world=1, budget=max(1, int(budget_seconds * sample_rate)))
-    return _readable(
+    return readable(
         reader.batch(part, seed=derive_seed(0, "validation", index))
         for index, part in enumerate(parts)
     )
@@ -262,7 +262,7 @@ def _samples_of_label(spec: TokenSpec, sample_rate: int) -> int:
     return int(samples)
 
 
-def _readable(batches: Iterable[SpeechBatch]) -> list[SpeechBatch]:
+def readable(batches: Iterable[SpeechBatch]) -> list[SpeechBatch]:
     """Batches that have a row; the problems of those that have none go with the first."""
     kept: list[SpeechBatch] = []
     problems: list[str] = []

@@ -15,9 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from numpy.typing import NDArray
 
 from soundstorm_cli.main import run
 from stages.audio.reading import read_audio
+from stages.evaluation import reconstruction, registry
+from stages.evaluation import systems as systems_module
+from stages.evaluation.judges.base import Judge
 from stages.shards.provenance import Provenance, StageRecord
 from stages.shards.rows import AUDIO, ID, SEMANTIC, SPEAKER, TEXT, acoustic_field
 from stages.shards.spec import TokenSpec
@@ -131,6 +135,102 @@ def test_systems_side_by_side(
     assert {path.name: path.read_bytes() for path in (tmp_path / "eval").iterdir()} == before
 
 
+class Parrot(Judge):
+    """Says the same whatever it hears, and counts."""
+
+    name, language = "parrot", "en"
+
+    def __init__(self) -> None:
+        self.settings = {"parrot": 1}
+        self.heard = 0
+
+    def __call__(self, samples: object) -> str:
+        self.heard += 1
+        return "made up one"
+
+
+def test_lengths_are_told_apart_and_a_rerun_hears_nothing(
+    evaluate: Eval,
+    make_speech: Callable[..., NDArray[np.float32]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for package in ("distillmos", "jiwer", "whisper_normalizer"):
+        pytest.importorskip(package, reason="needs the eval extra")
+    lines = ["audio\ttext"]
+    for name, seconds in (("brief", 1.0), ("short", 4.5)):
+        soundfile.write(tmp_path / f"{name}.wav", make_speech(seconds), 16_000)
+        lines.append(f"{name}.wav\tmade up two")
+    (tmp_path / "set.tsv").write_text("\n".join(lines) + "\n")
+    parrot = Parrot()
+    monkeypatch.setattr(registry, "load_judges", lambda options, device: [parrot])
+    arguments = (
+        tmp_path / "set.tsv", "--judge", "parrot", "--measures", "wer,distillmos",
+        "-o", tmp_path / "eval",
+    )  # fmt: skip
+    assert evaluate(*arguments) == 0
+    table = capsys.readouterr().out
+    assert "| recordings | 33.3 [33.3, 33.3] |" in table
+    assert "| short · recordings | 33.3 |" in table
+    scores = json.loads((tmp_path / "eval" / "scores.json").read_text())
+    assert scores["lengths"]["short"]["utterances"] == 1
+    assert scores["lengths"]["long"] == {"utterances": 0, "systems": {"recordings": {}}}
+    assert scores["metrics"]["wer"]["reference"] == "text"
+    rows = pq.read_table(tmp_path / "eval" / "scores.parquet").to_pylist()
+    assert [(row["seconds"], row["length"]) for row in rows] == [(1.0, None), (4.5, "short")]
+
+    def deaf(*arguments: object, **options: object) -> None:
+        raise AssertionError("sound was read again")
+
+    before = {path.name: path.read_bytes() for path in (tmp_path / "eval").iterdir()}
+    monkeypatch.setattr(systems_module, "read_audio", deaf)
+    assert evaluate(*arguments) == 0
+    assert parrot.heard == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "eval").iterdir()} == before
+
+
+def test_without_texts_transcripts_of_recordings_serve_and_it_is_said(
+    evaluate: Eval,
+    corpus: Path,
+    quieter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for package in ("jiwer", "whisper_normalizer"):
+        pytest.importorskip(package, reason="needs the eval extra")
+    monkeypatch.setattr(registry, "load_judges", lambda options, device: [Parrot()])
+    arguments = (
+        corpus, "--system", f"q={quieter}", "--judge", "parrot", "--measures", "wer", "--json",
+    )  # fmt: skip
+    assert evaluate(*arguments) == 0
+    streams = capsys.readouterr()
+    found = json.loads(streams.out)
+    assert found["metrics"]["wer"]["reference"] == "transcript"
+    assert found["settings"]["measures"]["wer"]["reference"] == "transcript"
+    assert found["systems"]["q"]["wer"]["value"] == 0.0
+    assert "wer" not in found["systems"]["recordings"]
+    assert "WER % (to transcripts)" in streams.err
+    assert "held against transcripts of the recordings, not texts" in streams.err
+
+    assert evaluate(*arguments, "--reference", "text") == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == {"wer": "no utterance has a text"}
+
+
+def test_workers_change_no_byte(
+    evaluate: Eval, manifest: Path, quieter: Path, tmp_path: Path
+) -> None:
+    contents = []
+    for workers in (0, 2):
+        folder = tmp_path / f"by-{workers}"
+        assert evaluate(
+            manifest, "--system", f"quieter={quieter}", "--measures", "reconstruction",
+            "--workers", workers, "-o", folder,
+        ) == 0  # fmt: skip
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0] == contents[1]
+
+
 def test_json_is_alone_on_standard_output(
     evaluate: Eval, manifest: Path, quieter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,7 +297,10 @@ def test_a_model_alone_is_asked_about_masked_tokens(
         (["{manifest}", "--system", "a=x", "--system", "a=y"], "the name a is taken"),
         (["{manifest}", "--system", "a={manifest}/nowhere"], "does not exist"),
         (["{manifest}", "--measures", "mos"], "there is no measure mos"),
-        (["{manifest}", "--measures", "wer"], "--whisper"),
+        (["{manifest}", "--measures", "wer"], "--judge"),
+        (["{manifest}", "--judge", "ear"], "there is no judge ear: write whisper:NAME"),
+        (["{manifest}", "--reference", "transcript"], "needs someone who transcribes"),
+        (["{manifest}", "--speaker-encoder", "ear"], "there is no speaker encoder ear"),
         (["{manifest}", "--whisper", "./nowhere"], "is no Whisper model"),
         (["{manifest}", "--codec", "mp3"], "mp3 is no codec"),
         (["-", "--system", "a=-"], "standard input can be read once"),
@@ -227,8 +330,41 @@ def test_what_cannot_be_is_one_sentence(
 def test_help_tells_of_every_measure(evaluate: Eval, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("--help") == 0
     text = capsys.readouterr().out
-    for word in ("wer", "dnsmos", "voice", "reconstruction", "--system", "--model", "--whisper"):
+    words = ("wer", "dnsmos", "distillmos", "voice", "reconstruction", "--system", "--model")
+    for word in (*words, "--judge", "--whisper", "--reference", "--speaker-encoder", "--workers"):
         assert word in text
+
+
+def test_ctrl_c_is_one_sentence_and_keeps_what_was_scored(
+    evaluate: Eval,
+    manifest: Path,
+    quieter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scored = reconstruction.si_sdr
+    calls: list[int] = []
+
+    def interrupted(*arguments: NDArray[np.float32]) -> float:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return scored(*arguments)
+
+    monkeypatch.setattr(reconstruction, "si_sdr", interrupted)
+    arguments = (
+        manifest, "--system", f"q={quieter}", "--measures", "reconstruction", "--workers", 0,
+        "-o", tmp_path / "eval",
+    )  # fmt: skip
+    assert evaluate(*arguments) == 130
+    assert capsys.readouterr().err == (
+        f"eval: interrupted: what was scored is kept in {tmp_path / 'eval'}, and the same command "
+        "goes on from there\n"
+    )
+    assert [path.name for path in (tmp_path / "eval").iterdir()] == ["scores-cache.jsonl"]
+    assert evaluate(*arguments) == 0
+    assert len(calls) == 3 + 4  # of six, two were known
 
 
 @pytest.mark.integration

@@ -146,12 +146,19 @@ def _student(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     return StudentTask(settings, **_speech(inputs, labelled=True))
 
 
+def _consistency(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.consistency import ConsistencyTask
+
+    return ConsistencyTask(settings, world=inputs.processes.world, **_speech(inputs))
+
+
 MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "soundstorm": _soundstorm,
     "codec": _codec,
     "vocoder": _vocoder,
     "best-rq": _best_rq,
     "student": _student,
+    "consistency": _consistency,
     "audiolm-semantic": _audiolm_semantic,
     "audiolm-coarse": _audiolm_acoustic,
     "audiolm-fine": _audiolm_acoustic,
@@ -161,7 +168,7 @@ AUDIOLM = ("audiolm-semantic", "audiolm-coarse", "audiolm-fine")
 ON_TOKENS = ("soundstorm", *AUDIOLM)
 """Learn from token shards alone, which are so quick to read that no worker is needed."""
 
-WITH_RECIPE = ("soundstorm", "student", "vocoder", *AUDIOLM)
+WITH_RECIPE = ("soundstorm", "student", "vocoder", "consistency", *AUDIOLM)
 
 
 def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:

@@ -73,13 +73,16 @@ class NumberSystem(System):
         self.name, self.ids = name, values.keys()
         self._values, self._prompts = values, prompts or {}
         self.loads = 0
+        self.play = self._play
 
     def key(self, row_id: str) -> list[object]:
         return [self._values[row_id]]
 
-    def load(self, row_id: str) -> NDArray[np.float32]:
+    def parcel(self, row_id: str) -> float | None:
+        return self._values[row_id]
+
+    def _play(self, value: float | None) -> NDArray[np.float32]:
         self.loads += 1
-        value = self._values[row_id]
         if value is None:
             raise RowFailure("it is broken")
         return np.full(16_000, value, dtype=np.float32)

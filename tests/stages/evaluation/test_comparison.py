@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from stages.errors import DataMismatch, RowFailure
-from stages.evaluation.cache import ScoreCache
+from stages.errors import DataMismatch, RowFailure, StageFailure
+from stages.evaluation.cache import CACHE_NAME, ScoreCache
 from stages.evaluation.comparison import Comparison, Task, compare, select
+from stages.evaluation.judging import default_workers
 from stages.evaluation.measure import Clip, Measure, Metric, Scores, Utterance
+from stages.evaluation.reconstruction import Reconstruction
+from stages.evaluation.systems import System
 
 MakeSystem = Callable[..., Any]
 
@@ -195,3 +202,61 @@ def test_systems_that_share_nothing_are_refused(make_system: MakeSystem) -> None
         select(Task(utterances=utterances("a", "b"), systems=[one, none], recordings=None))
     with pytest.raises(DataMismatch, match="no utterance is in all systems"):
         select(Task(utterances=utterances("a", "b"), systems=[one, other], recordings=None))
+
+
+def test_lengths_are_estimated_apart_and_all_together(make_system: MakeSystem) -> None:
+    seconds = {"a": 5.0, "b": 9.0, "c": 12.0, "d": 45.0, "e": None}
+    system = make_system("x", {"a": 1.0, "b": 3.0, "c": 7.0, "d": 9.0, "e": 10.0})
+    chosen = {key: Utterance(id=key, seconds=value) for key, value in seconds.items()}
+    found = judge(Task(utterances=chosen, systems=[system], recordings=None), [Level()])
+    assert found.estimates["x"]["level"].value == pytest.approx(6.0)
+    assert {name: group.utterances for name, group in found.lengths.items()} == {
+        "short": 2, "mid": 1, "long": 0,
+    }  # fmt: skip
+    assert found.lengths["short"].estimates["x"]["level"].value == pytest.approx(2.0)
+    assert found.lengths["mid"].estimates["x"]["level"].value == pytest.approx(7.0)
+    assert found.lengths["long"].estimates == {"x": {}}
+
+
+def test_without_any_length_there_are_no_groups(make_system: MakeSystem) -> None:
+    system = make_system("x", {"a": 1.0})
+    task = Task(utterances=utterances("a"), systems=[system], recordings=None)
+    assert judge(task, [Level()]).lengths == {}
+
+
+class Made(System):
+    """Sound that a worker process makes, or dies of."""
+
+    def __init__(self, name: str, sounds: dict[str, Any]) -> None:
+        self.name, self.ids, self._sounds = name, sounds.keys(), sounds
+        self.play = operator.call
+
+    def key(self, row_id: str) -> list[Any]:
+        return [self.name, row_id]
+
+    def parcel(self, row_id: str) -> Any:
+        return self._sounds[row_id]
+
+
+def wave(loudness: float) -> Any:
+    return partial(np.multiply, np.sin(np.arange(8_000)).astype(np.float32), np.float32(loudness))
+
+
+def test_a_dead_worker_is_one_sentence_and_what_was_scored_is_kept(tmp_path: Path) -> None:
+    recordings = Made("recordings", {name: wave(1.0) for name in "abc"})
+    deadly = Made("deadly", {"a": wave(0.5), "b": partial(os._exit, 3), "c": wave(0.5)})
+    task = Task(
+        utterances=utterances("a", "b", "c"), systems=[recordings, deadly], recordings=recordings
+    )
+    with pytest.raises(StageFailure, match="a process that judges speech died"):
+        judge(task, [Reconstruction()], tmp_path, workers=1)
+    (line,) = (tmp_path / CACHE_NAME).read_text().splitlines()
+    assert '"si_sdr": 100.0' in line
+
+
+def test_workers_are_for_much_to_do_without_a_gpu() -> None:
+    assert default_workers(1000, 4, "cpu") == 4
+    assert default_workers(1000, 64, "cpu") == 8
+    assert default_workers(10, 4, "cpu") == 0
+    assert default_workers(1000, 4, "cuda:0") == 0
+    assert default_workers(1000, 1, "cpu") == 0

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stages.audio.reading import read_audio
 from stages.errors import DataMismatch, RowFailure
-from stages.evaluation.intelligibility import Intelligibility, Whisper, count_errors, normaliser
-from stages.evaluation.measure import SAMPLE_RATE, Clip, Utterance
+from stages.evaluation.intelligibility import (
+    Intelligibility,
+    count_errors,
+    normaliser,
+    settle_reference,
+)
+from stages.evaluation.judges.whisper import Whisper
+from stages.evaluation.measure import SAMPLE_RATE, Clip, Scores, Utterance
 from stages.evaluation.statistics import estimate
 
 pytest.importorskip("jiwer", reason="WER needs the eval extra")
@@ -77,7 +84,7 @@ def test_texts_are_compared_as_whisper_normalises_them() -> None:
 
 
 def test_the_rate_is_of_the_corpus_and_not_the_mean_of_rates() -> None:
-    wer, cer = Intelligibility.metrics
+    wer, cer = Intelligibility(Parrot("")).metrics
     scores = [count_errors("yes", "no"), count_errors("a b c d e f g h i", "a b c d e f g h i")]
     found = estimate(wer, scores)
     assert found is not None
@@ -91,6 +98,79 @@ def test_only_clips_with_a_text_are_judged() -> None:
     assert measure.applies(clip("word"))
     assert not measure.applies(clip(" "))
     assert not measure.applies(clip(None))
+
+
+class Counter(Whisper):
+    """Hears as many words as its first sample says, and counts how often it is asked."""
+
+    def __init__(self, model: str = "base") -> None:
+        super().__init__(model)
+        self.heard = 0
+
+    def __call__(self, samples: NDArray[np.float32]) -> str:
+        self.heard += 1
+        return " ".join(f"word{chr(97 + index)}" for index in range(int(samples[0])))
+
+
+def sound(words: int) -> NDArray[np.float32]:
+    return np.full(SAMPLE_RATE, words, dtype=np.float32)
+
+
+def test_words_may_be_held_against_a_transcript_of_the_recording() -> None:
+    judge = Counter()
+    measure = Intelligibility(judge).against_transcripts()
+    recording = sound(4)
+    scores: dict[str, Scores] = {}
+    for name, words in (("same", 4), ("longer", 6), ("shorter", 1)):
+        heard = Clip(
+            Utterance(id="a", text="something else"),
+            lambda words=words: sound(words),  # type: ignore[misc]
+            load_recording=lambda: recording,
+        )
+        assert measure.applies(heard)
+        scores[name] = measure.score(heard)
+    assert scores["same"]["word_errors"] == 0
+    assert scores["longer"]["insertions"] == 2
+    assert scores["shorter"]["deletions"] == 3
+    assert judge.heard == 4  # the recording once
+    assert not measure.applies(clip("a recording itself"))
+    found = measure.compare(scores, {})
+    assert found["same"]["reference_is"] == "transcript"
+    assert [metric.title for metric in measure.metrics] == [
+        "WER % (to transcripts)", "CER % (to transcripts)",
+    ]  # fmt: skip
+    assert [metric.reference for metric in measure.metrics] == ["transcript", "transcript"]
+    assert measure.settings == judge.settings | {"reference": "transcript"}
+
+
+def test_one_reference_is_settled_for_the_whole_set() -> None:
+    measures = [Intelligibility(Counter())]
+    some = [Utterance(id="a", text=None), Utterance(id="b", text="word")]
+    none = [Utterance(id="a", text=" "), Utterance(id="b")]
+    chosen: dict[tuple[str, bool], bool] = {}
+    for reference in ("auto", "text", "transcript"):
+        for utterances in (some, none):
+            (measure,) = settle_reference(measures, reference, utterances)
+            assert isinstance(measure, Intelligibility)
+            chosen[reference, utterances is some] = measure.transcripts
+    assert chosen == {
+        ("auto", True): False, ("auto", False): True, ("text", True): False,
+        ("text", False): False, ("transcript", True): True, ("transcript", False): True,
+    }  # fmt: skip
+
+
+def test_several_judges_have_metrics_of_their_own() -> None:
+    alone = Intelligibility(Counter())
+    named = Intelligibility(Counter(), names_judge=True)
+    assert named.name == "wer whisper:base"
+    assert named.kind == alone.kind == "wer"  # one cache for both
+    wer, cer = named.metrics
+    assert (wer.name, wer.title) == ("wer_whisper_base", "WER % (whisper:base)")
+    assert cer.name == "cer_whisper_base"
+    found = named.compare({"a": count_errors("one two", "one")}, {})
+    value = estimate(wer, [found["a"]])
+    assert value is not None
+    assert value.value == 0.5
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere", "a/b/c"])

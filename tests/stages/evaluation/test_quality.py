@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stages.errors import RowFailure
 from stages.evaluation.measure import SAMPLE_RATE, Clip, Utterance
-from stages.evaluation.quality import Quality
+from stages.evaluation.quality import DistilledQuality, Quality
 
 pytest.importorskip("onnxruntime", reason="DNSMOS needs the eval extra")
+pytest.importorskip("distillmos", reason="DistillMOS needs the eval extra")
 
 ONE_WINDOW = round(9.02 * SAMPLE_RATE)
 
@@ -44,3 +45,28 @@ def test_only_what_follows_the_prompt_is_judged(
     assert measure.score(clip(prompted, 0.5)) == measure.score(clip(speech))
     with pytest.raises(RowFailure, match=r"0\.25 s remain after its prompt of 0\.5 s"):
         measure.score(clip(prompted[:12_000], 0.5))
+
+
+def test_more_noise_is_less_quality(
+    make_speech: Callable[..., NDArray[np.float32]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech = make_speech(5.0)  # DNSMOS repeats it into one window
+    noise = np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
+    noise *= speech.std()
+    levels = [clip(speech + noise * np.float32(10 ** (-snr / 20))) for snr in (20, 10, 0)]
+    for measure in (Quality(), DistilledQuality()):
+        first = measure.metrics[0].name
+        ratings = [measure.score(level)[first] for level in levels]
+        assert ratings == sorted(ratings, reverse=True)
+        assert ratings[0] > ratings[-1] + 0.3
+        assert all(1.0 <= rating <= 5.0 for rating in ratings)
+    assert capsys.readouterr().out == ""  # of a package that prints where its weights are
+
+
+def test_distillmos_hears_what_follows_the_prompt(
+    make_speech: Callable[..., NDArray[np.float32]],
+) -> None:
+    measure = DistilledQuality()
+    speech = make_speech(1.0)
+    prompted = np.concatenate((np.ones(8_000, dtype=np.float32), speech))
+    assert measure.score(clip(prompted, 0.5)) == measure.score(clip(speech))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +134,17 @@ def test_two_rows_with_one_id_are_refused(write_tokens: WriteTokens, token_rows:
     token_rows[1]["id"] = "u0"
     with pytest.raises(DataMismatch, match="two rows have the id u0"):
         open_system("mine", str(write_tokens(token_rows)))
+
+
+def test_a_player_travels_and_sounds_the_same(
+    write_tokens: WriteTokens, token_rows: list[Row], speech_wav: Path
+) -> None:
+    tokens = open_system("tokens", str(write_tokens(token_rows)))
+    rows = {"a": {"id": "a", "audio": str(speech_wav)}}
+    with open_rows(write_tokens(token_rows, name="other")) as source:
+        source.schema = source.schema.remove(source.schema.get_field_index("acoustic"))
+        recordings, (_, codec) = systems_of_input(source, rows, codec="tones")
+    assert recordings is not None
+    for system, row_id in ((tokens, "u1"), (recordings, "a"), (codec, "a")):
+        play, parcel = pickle.loads(pickle.dumps((system.play, system.parcel(row_id))))
+        assert (play(parcel) == system.load(row_id)).all()

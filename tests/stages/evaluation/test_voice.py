@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stages.errors import RowFailure
 from stages.evaluation.measure import SAMPLE_RATE, Clip, Utterance
+from stages.evaluation.speakers.resemblyzer import Resemblyzer
 from stages.evaluation.voice import VoiceSimilarity, other_speaker
 
 MakeSpeech = Callable[..., NDArray[np.float32]]
@@ -42,7 +43,7 @@ def test_similarities_are_cosines() -> None:
         "u0": {"prompt_embedding": [1.0, 0.0], "voice_embedding": [0.6, 0.8]},
         "u1": {"prompt_embedding": [0.0, 2.0], "voice_embedding": [0.0, 1.0]},
     }
-    found = VoiceSimilarity().compare(scores, utterances("a", "b"))
+    found = VoiceSimilarity(Resemblyzer()).compare(scores, utterances("a", "b"))
     assert found["u0"]["similarity_prompt"] == pytest.approx(0.6)
     assert found["u0"]["similarity_other"] == pytest.approx(0.8)
     assert found["u0"]["similarity_margin"] == pytest.approx(-0.2)
@@ -53,7 +54,7 @@ def test_similarities_are_cosines() -> None:
 
 def test_a_voice_is_nearer_to_itself(make_speech: MakeSpeech) -> None:
     pytest.importorskip("webrtcvad", reason="the voice measure needs the eval extra")
-    measure = VoiceSimilarity()
+    measure = VoiceSimilarity(Resemblyzer())
     people = utterances("deep", "high")
     # Made-up voices differ in pitch, which each seed draws; two thirds of speed is a deeper voice.
     deep = make_speech(6.0, seed=3, sample_rate=24_000)
@@ -70,7 +71,7 @@ def test_a_voice_is_nearer_to_itself(make_speech: MakeSpeech) -> None:
 
 def test_what_cannot_be_a_voice_is_a_failure(make_speech: MakeSpeech) -> None:
     pytest.importorskip("webrtcvad", reason="the voice measure needs the eval extra")
-    measure = VoiceSimilarity()
+    measure = VoiceSimilarity(Resemblyzer())
     person = Utterance(id="a")
     silent = np.zeros(3 * SAMPLE_RATE, dtype=np.float32)
     with pytest.raises(RowFailure, match="silent"):

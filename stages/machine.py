@@ -1,4 +1,4 @@
-"""What the times are of: processor, threads, versions."""
+"""What times are of: processor, threads, versions."""
 
 from __future__ import annotations
 

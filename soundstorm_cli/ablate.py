@@ -1,0 +1,255 @@
+"""`soundstorm ablate`: what iterations and temperature are worth, on the same utterances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundstorm_cli.common import (
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    KeepGoingOption,
+    QuietOption,
+    finish,
+    open_inputs,
+    parse_seconds,
+    pick_device,
+    progress,
+    resolve_input,
+    say,
+    say_failures,
+    show_tables,
+    worker_count,
+)
+from soundstorm_cli.judging_options import (
+    BeamOption,
+    ComputeTypeOption,
+    ConsistencyOption,
+    JudgeOption,
+    JudgeWorkersOption,
+    LanguageOption,
+    MeasuresOption,
+    ReferenceOption,
+    SpeakerEncoderOption,
+    WhisperOption,
+    choose_judges,
+)
+from soundstorm_cli.semantic_options import batch_seconds_for
+from stages.assets import MINI, model_folder
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from stages.ablation.decoding import Decoded, Decoding
+    from stages.evaluation.comparison import Comparison, Task
+    from stages.evaluation.measure import Measure
+
+NAME = "ablate"
+
+
+def ablate(
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o",
+            help="A folder for ablation.json, table.md, figure-4.svg and each setting's tokens. "
+            "What is in it already is not made again.",
+        ),
+    ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="Token shards with semantic and acoustic tokens, or - for a stream.",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", envvar="SOUNDSTORM_MODEL",
+            help="The folder that train --model soundstorm wrote, or mini.",
+        ),
+    ] = MINI,
+    first_level: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--first-level", min=1, metavar="N",
+            help="Passes of the first level, with greedy further levels. May be repeated, as may "
+            "the next two; without any of the three: 1, 2, 4, 8, 16 and 32, twice more passes on "
+            "further levels, and temperatures 0, 0.5 and 0.8.",
+        ),
+    ] = None,
+    iterations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--iterations", metavar="LIST",
+            help="Passes of each level, as decode takes them, such as 32,32,16,1.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", min=0.0, help="Of sampling, with the default's passes."),
+    ] = None,
+    default: Annotated[
+        str,
+        typer.Option(
+            "--default", metavar="LIST",
+            help="The passes that all others are held against, at temperature 1.",
+        ),
+    ] = "16,1",
+    prompt_seconds: Annotated[
+        str,
+        typer.Option(
+            "--prompt-seconds",
+            help="Continue each row from so many seconds of its own acoustic tokens; 0 for no "
+            "prompt.",
+        ),
+    ] = "3",
+    seed: Annotated[int, typer.Option("--seed", help="With a row's id, decides its result.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="Only so many utterances, spread over the ids."),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="The codec of all tokens; by default the one they name."),
+    ] = None,
+    vocoder: Annotated[
+        str | None,
+        typer.Option("--vocoder", help="For a codec of mel frames: griffin-lim, or a folder."),
+    ] = None,
+    measures: MeasuresOption = None,
+    judge: JudgeOption = None,
+    whisper: WhisperOption = None,
+    language: LanguageOption = "en",
+    beam: BeamOption = 1,
+    compute_type: ComputeTypeOption = "int8",
+    reference: ReferenceOption = "auto",
+    speaker_encoder: SpeakerEncoderOption = None,
+    consistency: ConsistencyOption = None,
+    workers: JudgeWorkersOption = None,
+    batch_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--batch-seconds", min=0.0,
+            help="Sound in one padded batch; 0, the default on a CPU, takes one row at a time.",
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    force: ForceOption = False,
+    keep_going: KeepGoingOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Decode the same utterances with many settings, judge each, and say what differs.
+
+    The paper's Figure 4 and its comparison of more iterations and of greedy decoding, with the
+    time that each setting took, and every difference to the default with a 95 % interval.
+    """
+    given = resolve_input(inputs)
+    seconds = None if prompt_seconds == "0" else parse_seconds(prompt_seconds, "--prompt-seconds")
+    from stages.ablation.decoding import decode_settings
+    from stages.ablation.results import document, grids, write
+    from stages.ablation.sample import Sample
+    from stages.ablation.scoring import task_of
+    from stages.ablation.settings import plan
+    from stages.evaluation.intelligibility import settle_reference
+
+    place = pick_device(device)
+    judges, hearing, skipped = choose_judges(
+        measures, judge, whisper, device=place, language=language, beam=beam,
+        compute_type=compute_type, reference=reference, consistency=consistency,
+        speaker_encoder=speaker_encoder,
+    )  # fmt: skip
+    common = _common(model, place, seconds, batch_seconds_for(place, batch_seconds), seed)
+    chosen = plan(
+        common.model.levels,
+        first_level=first_level,
+        iterations=iterations,
+        temperatures=temperature,
+        default=default,
+    )
+    with open_inputs(given) as source:
+        sample = Sample(source, limit)
+    folder = Path(output)
+    clips = len(chosen.settings) * (sample.num_rows or 0)
+    with progress("decode", clips, quiet=quiet) as advance:
+        decoded = decode_settings(chosen, sample, folder, common, force=force, advance=advance)
+    task = task_of(chosen, sample, folder, codec=codec, vocoder=vocoder, device=place)
+    judges = settle_reference(judges, hearing.reference, task.utterances.values())
+    comparison = _judge(task, judges, folder, workers, place, quiet=quiet)
+    settings = {
+        "inputs": given, "model": model, "soundstorm": common.model.fingerprint,
+        "prompt_seconds": prompt_seconds, "seed": seed, "limit": limit, "codec": codec,
+        "vocoder": vocoder, "batch_seconds": common.batch_seconds,
+        "measures": {measure.name: measure.settings for measure in judges},
+    }  # fmt: skip
+    result = document(chosen, comparison, decoded.times, settings=settings)
+    undrawn = write(folder, result, comparison.metrics)
+    if undrawn is not None:
+        say(f"{NAME}: no figure-4.svg: {undrawn}", quiet=quiet)
+    _explain(decoded, comparison, skipped | comparison.skipped, quiet=quiet)
+    if not (quiet and as_json):
+        show_tables(grids(result, comparison.metrics), to_stderr=as_json)
+    failed = decoded.failed + len(comparison.failures)
+    finish(result | {"output": output}, failed=failed, keep_going=keep_going, as_json=as_json)
+
+
+def _common(
+    model: str, device: str, seconds: Fraction | None, batch_seconds: float, seed: int
+) -> Decoding:
+    """The model, and all else that no setting changes."""
+    import torch
+
+    from stages.ablation.decoding import Decoding
+    from stages.machine import describe
+    from stages.soundstorm.model import from_model_file
+    from stages.soundstorm.prompt import OwnPrompt
+
+    return Decoding(
+        model=from_model_file(model_folder(model, "soundstorm"), torch.device(device)),
+        where=model,
+        prompt=OwnPrompt(seconds=seconds) if seconds is not None else None,
+        batch_seconds=batch_seconds,
+        seed=seed,
+        machine=describe(torch.device(device)),
+    )
+
+
+def _judge(
+    task: Task,
+    measures: list[Measure],
+    folder: Path,
+    workers: int | None,
+    device: str,
+    *,
+    quiet: bool,
+) -> Comparison:
+    from stages.evaluation.cache import ScoreCache
+    from stages.evaluation.comparison import compare, select
+    from stages.evaluation.judging import default_workers
+
+    selection = select(task)
+    clips = len(selection.utterances) * len(task.systems)
+    if workers is None:
+        workers = default_workers(clips, worker_count(None), device)
+    with ScoreCache(folder) as cache, progress("judge", clips, quiet=quiet) as advance:
+        return compare(task, selection, measures, cache, workers=workers, advance=advance)
+
+
+def _explain(
+    decoded: Decoded, comparison: Comparison, skipped: dict[str, str], *, quiet: bool
+) -> None:
+    """What the numbers do not say."""
+    from stages.ablation.results import STAR
+
+    for measure, reason in skipped.items():
+        say(f"{NAME}: {measure} skipped: {reason}", quiet=quiet)
+    say_failures(NAME, decoded.failures)
+    say_failures(NAME, comparison.failures)
+    if decoded.failed:
+        say(f"{NAME}: {decoded.failed} utterances could not be decoded, left out for all settings")
+    say(f"{NAME}: {decoded.parts_written} parts decoded. {STAR}", quiet=quiet)

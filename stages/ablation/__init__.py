@@ -1,0 +1,1 @@
+"""What the settings of decoding are worth: one model, the same utterances, many settings."""

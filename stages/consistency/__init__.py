@@ -1,0 +1,1 @@
+"""Acoustic consistency: do two short crops come from one recording? (paper, section 4.2)"""

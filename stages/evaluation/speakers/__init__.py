@@ -1,0 +1,1 @@
+"""Voices as vectors: one SpeakerEncoder interface; Resemblyzer and WavLM x-vectors behind it."""

@@ -1,0 +1,186 @@
+"""The paper's figures 2, 3 and 4 from this toolkit's own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
+
+from stages.evaluation.measure import Metric
+from stages.report.columns import CER, QUALITY, columns, heading
+from stages.report.svg import INK, MARKERS, PALETTE, PAPER, STYLE
+
+HEIGHT = 3.0
+"""Inches."""
+
+WIDTH = 3.4
+"""Inches of a panel."""
+
+_RUNTIME_COLOURS = {
+    "acoustic": PALETTE[1],
+    "semantic": PALETTE[4],
+    "soundstorm": PALETTE[0],
+    "codec": PALETTE[3],
+}
+
+
+def figure_2(curves: Mapping[str, Any], colours: Mapping[str, str]) -> Figure | None:
+    """Consistency with the prompt over time: the median and the quartiles of each system.
+
+    Args:
+        curves: `seconds` and `systems` of the curves of `scores.json`.
+        colours: of each system, by name.
+    """
+    systems = {
+        name: curve for name, curve in curves.get("systems", {}).items() if curve.get("median")
+    }
+    if not systems:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.7 * WIDTH, HEIGHT), layout="constrained")
+        axis = figure.subplots()
+        for index, (name, curve) in enumerate(systems.items()):
+            colour = colours[name]
+            drawn = [  # where only some utterances are long enough there may be none at all
+                point
+                for point in zip(
+                    curves["seconds"], curve["median"], curve["low"], curve["high"], strict=True
+                )
+                if None not in point
+            ]
+            seconds, median, low, high = zip(*drawn, strict=True)
+            axis.fill_between(seconds, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.plot(
+                seconds, median, color=colour, label=name, marker=MARKERS[index % len(MARKERS)],
+                linestyle="--" if colour == INK else "-",
+            )  # fmt: skip
+        axis.set_xlabel("seconds after the prompt")
+        axis.set_ylabel("consistency with the prompt")
+        _legend_below(figure, axis)
+        _settle(figure)
+    return figure
+
+
+def figure_3(runtime: Mapping[str, Any]) -> Figure:
+    """Runtime over the length of audio, a panel a size of the models.
+
+    Hollow marks are extrapolated, the dotted line is real time.
+
+    Args:
+        runtime: what the runtime benchmark wrote: `cells` by size, system and length.
+    """
+    cells = runtime["cells"]
+    sizes = list(dict.fromkeys(cell["size"] for cell in cells if cell["system"] != "codec"))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * max(1.3, len(sizes)), HEIGHT + 0.4), layout="constrained")
+        axes = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+        for size, axis in zip(sizes, axes, strict=True):
+            _runtime_panel(axis, [cell for cell in cells if cell["size"] == size
+                                  or cell["system"] == "codec"])  # fmt: skip
+            axis.set_title(size, loc="left")
+        axes[0].set_ylabel("runtime, seconds")
+        axes[0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        handles, labels = axes[0].get_legend_handles_labels()
+        if any(cell["extrapolated"] for cell in cells):
+            handles.append(
+                Line2D([], [], marker="o", color=INK, markerfacecolor=PAPER, linestyle="")
+            )
+            labels.append("extrapolated")
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        _settle(figure)
+    return figure
+
+
+def _runtime_panel(axis: Axes, cells: Sequence[Mapping[str, Any]]) -> None:
+    audio = sorted({cell["audio"] for cell in cells})
+    for marker, (system, colour) in zip(MARKERS, _RUNTIME_COLOURS.items(), strict=False):
+        own = [cell for cell in cells if cell["system"] == system]
+        if not own:
+            continue
+        axis.plot(
+            [cell["audio"] for cell in own], [cell["runtime"] for cell in own],
+            color=colour, marker=marker, label=own[0]["label"],
+        )  # fmt: skip
+        hollow = [cell for cell in own if cell["extrapolated"]]
+        axis.plot(
+            [cell["audio"] for cell in hollow], [cell["runtime"] for cell in hollow],
+            color=colour, marker=marker, markerfacecolor=PAPER, linestyle="",
+        )  # fmt: skip
+    axis.plot(audio, audio, color=INK, linestyle=":", linewidth=1, label="real time")
+    axis.set_yscale("log")
+    axis.set_xticks(audio)
+    axis.set_xlabel("audio, seconds")
+
+
+def figure_4(ablation: Mapping[str, Any]) -> Figure | None:
+    """Metrics over the passes of the first level, with 95 % intervals; further levels greedy.
+
+    Args:
+        ablation: what `ablate` wrote.
+
+    Returns:
+        None where fewer than two settings differ in the first level alone.
+    """
+    rows = first_level_rows(ablation)
+    shared = set.intersection(*(set(row["metrics"]) for row in rows)) if rows else set()
+    metrics = [metric for metric in columns(shared) if not metric.name.startswith(CER)]
+    if len(rows) < 2 or not metrics:
+        return None
+    metrics.sort(key=lambda metric: metric.name != QUALITY)  # the paper's own figure comes first
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * max(1.3, len(metrics)), HEIGHT), layout="constrained")
+        axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+        for axis, metric in zip(axes, metrics, strict=True):
+            _iterations_panel(axis, rows, metric)
+        _settle(figure)
+    return figure
+
+
+def first_level_rows(ablation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings that differ in the first level's passes alone, by those."""
+    default = next(row for row in ablation["rows"] if row["default"])
+    rows = [
+        row
+        for row in ablation["rows"]
+        if all(passes == 1 for passes in row["iterations"][1:])
+        and (row["iterations"][0] == 1 or row["temperature"] == default["temperature"])
+    ]
+    return sorted(rows, key=lambda row: int(row["iterations"][0]))
+
+
+def _iterations_panel(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: Metric) -> None:
+    passes = [row["iterations"][0] for row in rows]
+    found = [row["metrics"][metric.name] for row in rows]
+    if all(value["low"] is not None for value in found):
+        axis.fill_between(
+            passes,
+            [metric.scale * value["low"] for value in found],
+            [metric.scale * value["high"] for value in found],
+            color=PALETTE[0], alpha=0.2, linewidth=0,
+        )  # fmt: skip
+    axis.plot(
+        passes, [metric.scale * value["value"] for value in found], color=PALETTE[0], marker="o"
+    )
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_locator(FixedLocator(passes))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_xlabel("iterations in the first level")
+    better = "higher" if metric.higher_is_better else "lower"
+    axis.set_title(f"{heading(metric)} ({better} is better)", loc="left")
+
+
+def _legend_below(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+
+
+def _settle(figure: Figure) -> None:
+    """Lay a figure out once: drawn again it would move a little, and its bytes would change."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")

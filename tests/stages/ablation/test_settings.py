@@ -1,0 +1,59 @@
+"""Which settings an ablation has, and what they are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from stages.ablation.settings import plan
+from stages.errors import DataMismatch
+
+
+def names(**options: object) -> list[str]:
+    return [setting.name for setting in plan(4, **options).settings]  # type: ignore[arg-type]
+
+
+def test_the_papers_settings_by_default() -> None:
+    chosen = plan(12)
+    assert [setting.name for setting in chosen.settings] == [
+        "greedy", "2-1", "4-1", "8-1", "16-1", "32-1", "16-16-1", "32-32-16-1",
+        "16-1-t0", "16-1-t0.5", "16-1-t0.8",
+    ]  # fmt: skip
+    assert chosen.default.name == "16-1"
+    assert chosen.default.group == "first level"
+    assert chosen.default.passes == 27  # (16, 1, ..., 1) of 12 levels, section 4.1
+    more = chosen.settings[7]
+    assert more.iterations == (32, 32, 16, *[1] * 9)
+    assert more.group == "further levels"
+
+
+def test_greedy_has_no_temperature_and_comes_once() -> None:
+    chosen = plan(3, first_level=[1], iterations=["1"], temperatures=[0.5], default="4,1")
+    greedy = [setting for setting in chosen.settings if setting.greedy]
+    assert [setting.temperature for setting in greedy] == [0.0]
+
+
+def test_only_what_is_asked_for_and_the_default() -> None:
+    assert names(first_level=[2]) == ["16-1", "2-1"]
+    assert names(temperatures=[1.0, 0.5]) == ["16-1", "16-1-t0.5"]
+    assert names(iterations=["8"], default="4,2,1") == ["4-2-1", "8"]
+    assert plan(4, iterations=["8"], default="4,2,1").settings[0].group == "default"
+
+
+def test_shallow_models_take_what_they_can() -> None:
+    assert "16" in [setting.name for setting in plan(2).settings]
+    assert plan(1, first_level=[2], default="16").default.iterations == (16,)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"iterations": ["4,0"]}, "--iterations 4,0 is no list"),
+        ({"default": "x"}, "--default x is no list"),
+        ({"iterations": ["1,1,1,1,1"]}, "names 5 levels while the model makes 4"),
+        ({"first_level": [16]}, "16-1 is the default itself"),
+        ({"temperatures": [float("inf")]}, "is not 0 or more"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(DataMismatch, match=sentence):
+        names(**options)

@@ -1,0 +1,88 @@
+"""Verdicts on the paper's claims: computed, open where little is known, absent where nothing is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.evaluation.statistics import Estimate
+from stages.report.claims import Verdict, better, claims, no_better
+from stages.report.evaluations import read_evaluations
+
+
+def change(evaluation: Path, system: str, column: str, values: list[float]) -> None:
+    path = evaluation / "scores.parquet"
+    rows = pq.read_table(path).to_pylist()
+    ours = [row for row in rows if row["system"] == system]
+    for row, value in zip(ours, values, strict=True):
+        row[column] = value
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_claims_that_the_scores_support(evaluation: Path, ablation: dict[str, Any]) -> None:
+    found = claims(read_evaluations([str(evaluation)]), ablation)
+    assert [claim.statement.split(",")[0] for claim in found] == [
+        "SoundStorm is more intelligible than AudioLM: its WER is lower.",
+        "SoundStorm's acoustic consistency is closer to the recordings' than AudioLM's.",
+        "16 iterations in the first level sound better than greedy decoding.",
+        "More iterations",
+    ]
+    wer, consistency, greedy, more = (claim.findings for claim in found)
+    assert [one.what for one in wer] == [
+        "WER, %: soundstorm less audiolm",
+        "WER, %: soundstorm less audiolm, short utterances",
+        "WER, %: soundstorm less audiolm, mid utterances",
+    ]
+    assert wer[0].value == pytest.approx(-0.1)
+    assert wer[0].difference == "−10.00 [−10.00, −10.00]"
+    assert consistency[0].value == pytest.approx(0.05 - 0.15, abs=0.02)
+    for findings in (wer, consistency, greedy):
+        assert {one.verdict for one in findings} == {"supports it"}
+    # From the evaluation, prompted alike, and from the ablation.
+    assert [one.what for one in greedy] == [
+        "Audio quality (DNSMOS): soundstorm less greedy",
+        "Audio quality (DNSMOS): 16-1 less greedy",
+    ]
+    assert greedy[1].value == pytest.approx(0.35)
+    assert [(one.what.split(": ")[1], one.verdict) for one in more] == [
+        ("32-1 less 16-1", "supports it"),
+        ("16 less 16-1", "contradicts it"),  # it gains 0.35 to 0.45
+    ]
+
+
+def test_claims_that_the_scores_contradict_or_leave_open(evaluation: Path) -> None:
+    change(evaluation, "soundstorm", "word_errors", [9, 9, 9, 0, 9, 4])
+    change(evaluation, "soundstorm", "dnsmos_overall", [1.0, 5.0, 3.0, 1.0, 5.0, 3.0])
+    change(evaluation, "soundstorm", "consistency", [0.1] * 6)
+    found = claims(read_evaluations([str(evaluation)]), None)
+    wer, consistency, greedy = (claim.findings for claim in found)
+    assert [one.verdict for one in wer] == ["cannot tell", "contradicts it", "cannot tell"]
+    assert {one.verdict for one in consistency} == {"contradicts it"}
+    assert [one.verdict for one in greedy] == ["cannot tell"]
+
+
+def test_a_claim_on_absent_systems_is_not_made(evaluation: Path) -> None:
+    path = evaluation / "scores.json"
+    path.write_text(path.read_text().replace('"audiolm"', '"other"'))
+    found = claims(read_evaluations([str(evaluation)]), None)
+    assert [claim.statement[:13] for claim in found] == ["16 iterations"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "gain", "none"),
+    [
+        (0.01, 0.05, "supports it", "contradicts it"),
+        (-0.02, 0.09, "cannot tell", "supports it"),
+        (-0.02, 0.11, "cannot tell", "cannot tell"),
+        (-0.2, -0.1, "contradicts it", "supports it"),
+        (None, None, "cannot tell", "cannot tell"),
+    ],
+)
+def test_verdicts(low: float | None, high: float | None, gain: Verdict, none: Verdict) -> None:
+    found = Estimate(value=0.0, low=low, high=high, utterances=9)
+    assert better(found) == gain
+    assert no_better(found) == none
