@@ -22,9 +22,8 @@ from soundstorm_cli.common import (
     say,
     say_failures,
     show_tables,
-    worker_count,
 )
-from soundstorm_cli.judging_options import (
+from soundstorm_cli.judging import (
     BeamOption,
     ComputeTypeOption,
     ConsistencyOption,
@@ -36,6 +35,7 @@ from soundstorm_cli.judging_options import (
     SpeakerEncoderOption,
     WhisperOption,
     choose_judges,
+    judge_task,
 )
 from soundstorm_cli.semantic_options import batch_seconds_for
 from stages.assets import MINI, model_folder
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from stages.ablation.decoding import Decoded, Decoding
-    from stages.evaluation.comparison import Comparison, Task
-    from stages.evaluation.measure import Measure
+    from stages.evaluation.comparison import Comparison
 
 NAME = "ablate"
 
@@ -156,6 +155,8 @@ def ablate(
     from stages.ablation.sample import Sample
     from stages.ablation.scoring import task_of
     from stages.ablation.settings import plan
+    from stages.evaluation.cache import ScoreCache
+    from stages.evaluation.comparison import select
     from stages.evaluation.intelligibility import settle_reference
 
     place = pick_device(device)
@@ -180,7 +181,10 @@ def ablate(
         decoded = decode_settings(chosen, sample, folder, common, force=force, advance=advance)
     task = task_of(chosen, sample, folder, codec=codec, vocoder=vocoder, device=place)
     judges = settle_reference(judges, hearing.reference, task.utterances.values())
-    comparison = _judge(task, judges, folder, workers, place, quiet=quiet)
+    with ScoreCache(folder) as cache:
+        comparison = judge_task(
+            "judge", task, select(task), judges, cache, workers=workers, device=place, quiet=quiet
+        )
     settings = {
         "inputs": given, "model": model, "soundstorm": common.model.fingerprint,
         "prompt_seconds": prompt_seconds, "seed": seed, "limit": limit, "codec": codec,
@@ -217,27 +221,6 @@ def _common(
         seed=seed,
         machine=describe(torch.device(device)),
     )
-
-
-def _judge(
-    task: Task,
-    measures: list[Measure],
-    folder: Path,
-    workers: int | None,
-    device: str,
-    *,
-    quiet: bool,
-) -> Comparison:
-    from stages.evaluation.cache import ScoreCache
-    from stages.evaluation.comparison import compare, select
-    from stages.evaluation.judging import default_workers
-
-    selection = select(task)
-    clips = len(selection.utterances) * len(task.systems)
-    if workers is None:
-        workers = default_workers(clips, worker_count(None), device)
-    with ScoreCache(folder) as cache, progress("judge", clips, quiet=quiet) as advance:
-        return compare(task, selection, measures, cache, workers=workers, advance=advance)
 
 
 def _explain(

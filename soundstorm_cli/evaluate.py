@@ -23,9 +23,8 @@ from soundstorm_cli.common import (
     say,
     say_failures,
     show_tables,
-    worker_count,
 )
-from soundstorm_cli.judging_options import (
+from soundstorm_cli.judging import (
     BeamOption,
     ComputeTypeOption,
     ConsistencyOption,
@@ -37,6 +36,7 @@ from soundstorm_cli.judging_options import (
     SpeakerEncoderOption,
     WhisperOption,
     choose_judges,
+    judge_task,
 )
 from stages.assets import model_folder
 from stages.errors import DataMismatch
@@ -139,9 +139,7 @@ def evaluate(
     judge_sound = model is None or any(map(bool, asked))
     _refuse_misfits(given, systems, model=model, judge_sound=judge_sound)
     from stages.evaluation.cache import ScoreCache
-    from stages.evaluation.comparison import compare
     from stages.evaluation.intelligibility import settle_reference
-    from stages.evaluation.judging import default_workers
     from stages.evaluation.report import document, grids_of, write_report
     from stages.evaluation.sources import sources
 
@@ -172,13 +170,11 @@ def evaluate(
             task, selection = _open_task(given, systems, speakers, limit, prompt_seconds)
             chosen = settle_reference(chosen, hearing.reference, task.utterances.values())
             settings["measures"] = {measure.name: measure.settings for measure in chosen}
-            clips = len(selection.utterances) * len(task.systems)
-            if workers is None:
-                workers = default_workers(clips, worker_count(None), device)
-            with _told_of_interruption(folder), progress(NAME, clips, quiet=quiet) as advance:
-                comparison = compare(
-                    task, selection, chosen, cache, workers=workers, advance=advance
-                )
+            with _told_of_interruption(folder):
+                comparison = judge_task(
+                    NAME, task, selection, chosen, cache, workers=workers, device=device,
+                    quiet=quiet,
+                )  # fmt: skip
             origins = sources(
                 given, systems, task.systems, [one.id for one in selection.utterances],
                 codec=codec, vocoder=vocoder, prompt_seconds=prompt_seconds, folder=folder,

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from stages.consistency.config import ConsistencyConfig
 from stages.consistency.network import ConsistencyNetwork
-from stages.errors import DataMismatch
-from stages.nn.model_file import ModelFile, load_model_file, save_model_file
+from stages.nn.model_file import ModelFile, load_model_file, load_weights, save_model_file
 
 KIND = "consistency"
 
@@ -38,10 +37,5 @@ def load_consistency(
     """
     file = load_model_file(folder, kind=KIND)
     network = ConsistencyNetwork(ConsistencyConfig.from_json(file.config, where=str(folder)))
-    try:
-        network.load_state_dict(file.weights)
-    except RuntimeError:
-        raise DataMismatch(
-            f"the weights in {folder} do not fit its config.json: save or copy the model again"
-        ) from None
+    load_weights(network, file.weights, folder)
     return network.to(device).eval().requires_grad_(False), file

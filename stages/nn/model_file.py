@@ -110,6 +110,20 @@ def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
     )
 
 
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Put a folder's weights into a network that its configuration made.
+
+    Raises:
+        DataMismatch: if they do not fit.
+    """
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError:
+        raise DataMismatch(
+            f"the weights in {folder} do not fit its config.json: save or copy the model again"
+        ) from None
+
+
 def network_with(
     build: Callable[[], Network], weights: Mapping[str, Tensor], folder: Path, device: torch.device
 ) -> Network:

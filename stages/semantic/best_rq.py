@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch
-from stages.nn.model_file import ModelFile, load_model_file, save_model_file
+from stages.nn.model_file import ModelFile, load_model_file, load_weights, save_model_file
 from stages.semantic.speech_conformer import (
     SpeechConformer,
     SpeechConformerConfig,
@@ -137,10 +137,5 @@ def load_best_rq(folder: Path) -> tuple[BestRQ, ModelFile]:
     """
     file = load_model_file(folder, kind=KIND)
     network = BestRQ(BestRQConfig.from_json(file.config, where=str(folder)))
-    try:
-        network.load_state_dict(file.weights)
-    except RuntimeError:
-        raise DataMismatch(
-            f"the weights in {folder} do not fit its config.json: save or copy the model again"
-        ) from None
+    load_weights(network, file.weights, folder)
     return network.eval(), file

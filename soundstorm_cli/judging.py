@@ -1,4 +1,4 @@
-"""The options by which commands that judge sound choose their measures and judges."""
+"""What commands that judge sound share: the options that choose measures, and judging itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from soundstorm_cli.common import progress, worker_count
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stages.evaluation.cache import ScoreCache
+    from stages.evaluation.comparison import Comparison, Selection, Task
     from stages.evaluation.judges.registry import HearingOptions
     from stages.evaluation.measure import Measure
 
@@ -104,3 +110,30 @@ def choose_judges(
         device=device,
     )
     return chosen, hearing, skipped
+
+
+def judge_task(
+    name: str,
+    task: Task,
+    selection: Selection,
+    measures: Sequence[Measure],
+    cache: ScoreCache,
+    *,
+    workers: int | None,
+    device: str,
+    quiet: bool,
+) -> Comparison:
+    """Judge every system of a task, with a progress bar called `name`.
+
+    Raises:
+        DataMismatch: if a measure's model cannot be loaded.
+        StageFailure: if a worker dies, or the cache cannot be written to.
+    """
+    from stages.evaluation.comparison import compare
+    from stages.evaluation.judging import default_workers
+
+    clips = len(selection.utterances) * len(task.systems)
+    if workers is None:
+        workers = default_workers(clips, worker_count(None), device)
+    with progress(name, clips, quiet=quiet) as advance:
+        return compare(task, selection, measures, cache, workers=workers, advance=advance)
