@@ -26,11 +26,17 @@ class Line:
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Line:
-    """The least-squares line through `(size, seconds)`; level if all have one size."""
+    """The least-squares line through `(size, seconds)` that falls nowhere and begins at no less
+    than 0, since more work takes no less time: noise must not foretell negative seconds."""
     sizes, seconds = zip(*points, strict=True)
+    level = Line(base=statistics.fmean(seconds), slope=0.0)
     if len(set(sizes)) == 1:
-        return Line(base=statistics.fmean(seconds), slope=0.0)
+        return level
     slope, base = statistics.linear_regression(sizes, seconds)
+    if slope < 0:
+        return level
+    if base < 0:
+        slope, base = statistics.linear_regression(sizes, seconds, proportional=True)
     return Line(base=base, slope=slope)
 
 

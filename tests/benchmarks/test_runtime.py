@@ -169,6 +169,12 @@ def test_line() -> None:
     assert fit([(4, 1.0), (4, 3.0)]) == Line(base=2.0, slope=0.0)
 
 
+def test_noise_foretells_no_negative_seconds() -> None:
+    assert fit([(1, 3.0), (2, 1.0)]) == Line(base=2.0, slope=0.0)
+    line = fit([(1, 1.0), (3, 5.0)])  # free of the bound: 2 x size - 1
+    assert (line.base, line.slope) == (0.0, pytest.approx(1.6))
+
+
 @pytest.mark.parametrize("make", [semantic, acoustic])
 def test_extrapolation_is_exact(
     make: Callable[[], Autoregressive], passes: list[tuple[int, int]]
