@@ -24,8 +24,8 @@ OWN_VOCODER = "vocoder"
 class MelRVQCodec(Codec):
     """A residual quantiser over log-mel frames, and a vocoder after it.
 
-    The fingerprint covers the quantiser and its networks and not the vocoder, so that tokens stay
-    what they are when the vocoder gets better.
+    The fingerprint covers the frames and the quantiser and neither decoder nor vocoder, so that
+    tokens, and models of them, stay what they are when the sound gets better.
 
     Args:
         folder: of the codec, as `train --model codec` writes it.
@@ -55,8 +55,8 @@ class MelRVQCodec(Codec):
         network, fingerprint = load_mel_codec(folder)
         config = network.config
         self.name = name or str(folder)
-        self.models = {"codec": fingerprint}
-        self.fingerprint = fingerprint
+        self.fingerprint = network.token_fingerprint()
+        self.models = {"codec": self.fingerprint}
         self.sample_rate, self.frame_rate = config.sample_rate, config.frame_rate
         self.codebook_size = config.codebook_size
         self.levels = choose_levels(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +44,14 @@ class MelCodec(nn.Module):
         )
         nn.init.zeros_(self.decoder.last.weight)
         nn.init.zeros_(self.decoder.last.bias)
+
+    def token_fingerprint(self) -> str:
+        """SHA-256 hex of all that decides a code: the frames' geometry and the codebooks."""
+        digest = hashlib.sha256()
+        digest.update(json.dumps(self.config.geometry.to_json(), sort_keys=True).encode())
+        digest.update(str(tuple(self.quantizer.codebooks.shape)).encode())
+        digest.update(self.quantizer.codebooks.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def encode(
         self, samples: Tensor, lengths: Tensor, levels: int | None = None

@@ -11,7 +11,7 @@ import torch
 from stages.codec.base import AcousticTokens, AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.mel.config import VocoderConfig
-from stages.codec.mel.model import load_mel_codec, save_vocoder
+from stages.codec.mel.model import load_mel_codec, save_codec, save_vocoder
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 
@@ -58,6 +58,22 @@ def test_tokens_outlive_their_vocoder(tiny_codec: Path) -> None:
     assert own.fingerprint == plain.fingerprint
     assert own.spec == plain.spec
     assert own.decoder_fingerprint == named.decoder_fingerprint != plain.decoder_fingerprint
+
+
+def test_tokens_outlive_their_decoder(tiny_codec: Path, tmp_path: Path) -> None:
+    network, _ = load_mel_codec(tiny_codec)
+    weights = dict(network.state_dict())
+    weights["decoder.last.bias"] = weights["decoder.last.bias"] + 0.1
+    save_codec(tmp_path / "mended", config=network.config, weights=weights)
+    weights["quantizer.codebooks"] = weights["quantizer.codebooks"] + 0.1
+    save_codec(tmp_path / "other", config=network.config, weights=weights)
+    before, mended, other = (
+        MelRVQCodec(folder, vocoder="griffin-lim")
+        for folder in (tiny_codec, tmp_path / "mended", tmp_path / "other")
+    )
+    assert before.fingerprint == mended.fingerprint != other.fingerprint
+    assert before.models == mended.models
+    assert before.decoder_fingerprint != mended.decoder_fingerprint
 
 
 def test_without_a_vocoder_inside_it_is_griffin_lim(tiny_codec: Path, tmp_path: Path) -> None:
