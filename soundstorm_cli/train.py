@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soundstorm_cli.common import DeviceOption, JsonOption, QuietOption, finish, open_inputs, say
+from stages.assets import model_folder
 
 if TYPE_CHECKING:
     from stages.training.settings import TrainingSettings
@@ -49,7 +50,8 @@ def train(
         list[str] | None, typer.Option("--valid", help="Data to validate on, of the same kind.")
     ] = None,
     init: Annotated[
-        str | None, typer.Option("--init", help="A run or model whose weights to start from.")
+        str | None,
+        typer.Option("--init", help="A run or model whose weights to start from, or mini."),
     ] = None,
     codec: Annotated[
         str | None,
@@ -145,7 +147,7 @@ def train(
             ),
         )
         if init is not None:
-            task.initialise(Path(init))
+            task.initialise(model_folder(init, settings.model))
         reads_audio = settings.model not in ON_TOKENS
         trainer = Trainer(
             task,

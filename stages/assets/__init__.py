@@ -1,23 +1,38 @@
 """The small trained models that ship with the package, by the name `mini`.
 
 `--codec` and `--kmeans` take that name wherever they take a folder, `--model` in `decode` and
-`eval`, `--consistency` in `eval`; it is the default of the stages that make tokens.
-`docs/models.md` says how each was made.
+`eval`, `--consistency` in `eval`, `--init` in `train`; it is the default of the stages that make
+tokens. `docs/models.md` says how each was made.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+
+from stages.errors import DataMismatch
 
 MINI = "mini"
 
-Part = Literal["codec", "kmeans", "soundstorm", "consistency"]
 
-
-def model_folder(spec: str, part: Part) -> Path:
+def model_folder(spec: str, part: str) -> Path:
     """Where a model lies: what ships as that part if `spec` is `mini`, else the folder it names.
 
     A folder of one's own with that name is `./mini`.
+
+    Args:
+        spec: what the user wrote.
+        part: `kmeans`, or a model as `train --model` calls it.
+
+    Raises:
+        DataMismatch: if `spec` is `mini` and no such part ships.
     """
-    return Path(__file__).parent / MINI / part if spec == MINI else Path(spec)
+    if spec != MINI:
+        return Path(spec)
+    family = Path(__file__).parent / MINI
+    if not (family / part).exists():
+        ships = ", ".join(sorted(path.name for path in family.iterdir()))
+        raise DataMismatch(
+            f"no {part} ships as {MINI} ({ships} do): name the folder of one, or ./{MINI} if it is "
+            "called so"
+        )
+    return family / part

@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stages.codec.registry import load_codec
 from stages.nn.model_file import WEIGHTS_NAME
 from stages.semantic.kmeans import load_kmeans, save_kmeans
 from stages.shards.reader import open_rows
@@ -150,6 +151,16 @@ def test_starting_from_another_run(
     # The average of the first run after one step lags behind its weights; what was started from
     # is the exported average, bit for bit.
     assert weights[0] == weights[1]
+
+
+def test_starting_from_what_ships(command: Command, corpus: Path, tmp_path: Path) -> None:
+    """Codes stay, and only the decoder goes on: tokens made before are still understood."""
+    start = ["--model", "codec", "--init", "mini", "--set", "batch_size=2", "--max-steps", 1]
+    ended = command("train", corpus, "-o", tmp_path, *start)
+    assert ended.code == 0, ended.err
+    mine, shipped = load_codec(str(tmp_path)), load_codec("mini")
+    assert mine.fingerprint == shipped.fingerprint
+    assert mine.decoder_fingerprint != shipped.decoder_fingerprint
 
 
 def test_starting_from_a_model_of_other_semantic_tokens(

@@ -12,6 +12,7 @@ from stages.codec.levels import choose_levels
 from stages.codec.mel.config import MelGeometry
 from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
 from stages.codec.mel.model import load_mel_codec, load_vocoder
+from stages.codec.mel.postfilter import CONTRAST, FIRST_SHARPENED, LOUD, SHARPNESS, postfilter
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
 from stages.shards.provenance import hash_json
@@ -112,6 +113,8 @@ class MelRVQCodec(Codec):
         """`[1, T, Q]` to `[1, T x hop]`."""
         size = torch.tensor([codes.shape[1]], device=self._device)
         mel = self._network.decode(codes, size)  # [1, T, M]
+        if isinstance(self._sound, GriffinLim):  # a trained vocoder has learnt to mend them
+            mel = postfilter(mel[0])[None]
         samples: Tensor = self._sound(mel, size)
         return samples
 
@@ -121,7 +124,9 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
     if vocoder is None and (folder / OWN_VOCODER / CONFIG_NAME).exists():
         vocoder = str(folder / OWN_VOCODER)
     if vocoder is None or vocoder == GRIFFIN_LIM:
-        return GriffinLim(geometry), f"{GRIFFIN_LIM} {ITERATIONS}"
+        return GriffinLim(geometry), hash_json(
+            [GRIFFIN_LIM, ITERATIONS, SHARPNESS, FIRST_SHARPENED, CONTRAST, LOUD]
+        )
     network, fingerprint = load_vocoder(Path(vocoder))
     if network.config.geometry != geometry:
         raise DataMismatch(

@@ -14,6 +14,7 @@ from stages.audio.reading import read_audio
 from stages.codec.base import AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.registry import load_codec
+from stages.errors import DataMismatch
 from stages.semantic.kmeans import load_kmeans
 from stages.soundstorm.model import from_model_file
 
@@ -34,6 +35,11 @@ def test_a_name_is_what_ships_and_a_path_is_a_path() -> None:
     assert model_folder("mini", "codec") == ASSETS / "codec"
     assert model_folder("./mini", "codec") == Path("mini")
     assert model_folder("runs/a", "codec") == Path("runs/a")
+
+
+def test_a_part_that_does_not_ship_is_named() -> None:
+    with pytest.raises(DataMismatch, match=r"no vocoder ships as mini \(codec, .*kmeans, "):
+        model_folder("mini", "vocoder")
 
 
 def test_the_codec_is_the_paper_s_size() -> None:
