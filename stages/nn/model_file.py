@@ -71,13 +71,26 @@ def save_model_file(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / (WEIGHTS_NAME + ".tmp")
-        save_file(tensors, str(temporary))
+        write_tensors(temporary, tensors)
         temporary.replace(folder / WEIGHTS_NAME)
         temporary = folder / (CONFIG_NAME + ".tmp")
         temporary.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
         temporary.replace(folder / CONFIG_NAME)
     except (OSError, SafetensorError) as error:
         raise StageFailure(f"the model {folder} cannot be written ({error})") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file that others may read as any file made here: the library's own
+    is for its owner alone.
+
+    Raises:
+        OSError, SafetensorError: if it cannot be written.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, str(path))
+    path.chmod(mode)
 
 
 def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch, StageFailure
+from stages.nn.model_file import write_tensors
 from stages.shards.provenance import hash_file
 
 FORMAT_VERSION = 1
@@ -59,7 +60,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         tensors = {
             name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()
         }
-        save_file(tensors, str(temporary / TENSORS_NAME))
+        write_tensors(temporary / TENSORS_NAME, tensors)
         state = {
             "format_version": FORMAT_VERSION,
             "step": checkpoint.step,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stages.errors import DataMismatch, StageFailure
-from stages.nn.model_file import load_model_file, read_model_config, save_model_file
+from stages.nn.model_file import WEIGHTS_NAME, load_model_file, read_model_config, save_model_file
 
 
 @pytest.fixture
@@ -82,3 +82,9 @@ def test_refuses_damage_and_absence(folder: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(DataMismatch, match="never saved"):
         load_model_file(folder)
+
+
+def test_others_may_read_it_as_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    save_model_file(tmp_path, kind="test", config={}, weights={"a": torch.ones(2)})
+    assert (tmp_path / WEIGHTS_NAME).stat().st_mode == (tmp_path / "any").stat().st_mode

@@ -93,10 +93,10 @@ from pathlib import Path
 import torch
 import stages.training.checkpoint as checkpoint
 
-honest, moment = checkpoint.save_file, sys.argv[2]
+honest, moment = checkpoint.write_tensors, sys.argv[2]
 
-def save_file(tensors, path):
-    honest(tensors, path)
+def write_tensors(path, tensors):
+    honest(path, tensors)
     if moment == "tensors":
         Path(path).write_bytes(Path(path).read_bytes()[:50])
         os.kill(os.getpid(), signal.SIGKILL)
@@ -105,7 +105,7 @@ def sync(path):
     if moment == "sync":
         os.kill(os.getpid(), signal.SIGKILL)
 
-checkpoint.save_file, checkpoint._sync = save_file, sync
+checkpoint.write_tensors, checkpoint._sync = write_tensors, sync
 checkpoint.save_checkpoint(Path(sys.argv[1]), checkpoint.Checkpoint(
     step=2, settings={}, data_fingerprint="", seconds=0.0, tensors={"x": torch.zeros(100)}))
 """
