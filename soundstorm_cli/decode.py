@@ -75,15 +75,17 @@ def decode(
         ),
     ] = MINI,
     coarse: Annotated[
-        str | None,
-        typer.Option("--coarse", help="The folder that train --model audiolm-coarse wrote."),
-    ] = None,
+        str,
+        typer.Option(
+            "--coarse", help="The folder that train --model audiolm-coarse wrote, or mini."
+        ),
+    ] = MINI,
     fine: Annotated[
         str | None,
         typer.Option(
             "--fine",
-            help="The folder that train --model audiolm-fine wrote; not needed for coarse --levels "
-            "alone.",
+            help="The folder that train --model audiolm-fine wrote; with the coarse stage of mini "
+            "its own by default, and not needed for coarse --levels alone.",
         ),
     ] = None,
     iterations: Annotated[
@@ -249,7 +251,7 @@ def _soundstorm(
 
 
 def _audiolm(
-    coarse_folder: str | None,
+    coarse_folder: str,
     fine_folder: str | None,
     levels: int | None,
     place: str,
@@ -267,13 +269,13 @@ def _audiolm(
     from stages.audiolm.model import from_model_file, join_stages
     from stages.audiolm.sampling import Sampling
 
-    if coarse_folder is None:
-        raise DataMismatch("--method audiolm needs --coarse and --fine, folders that train wrote")
     device = torch.device(place)
-    coarse = from_model_file(Path(coarse_folder), CoarseConfig, device)
+    coarse = from_model_file(model_folder(coarse_folder, "audiolm-coarse"), CoarseConfig, device)
     fine = None
+    if fine_folder is None and coarse_folder == MINI:
+        fine_folder = MINI
     if fine_folder is not None:
-        fine = from_model_file(Path(fine_folder), FineConfig, device)
+        fine = from_model_file(model_folder(fine_folder, "audiolm-fine"), FineConfig, device)
     elif levels is None or levels > coarse.config.levels:
         raise DataMismatch(
             f"--method audiolm needs --fine for more levels than the {coarse.config.levels} that "

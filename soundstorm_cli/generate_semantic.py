@@ -25,6 +25,7 @@ from soundstorm_cli.common import (
     run_with_progress,
 )
 from soundstorm_cli.semantic_options import batch_seconds_for
+from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ def generate_semantic(
             "--model",
             "-m",
             envvar="SOUNDSTORM_SEMANTIC_MODEL",
-            help="The folder that train --model audiolm-semantic wrote.",
+            help="The folder that train --model audiolm-semantic wrote, or mini.",
         ),
-    ] = ...,  # type: ignore[assignment]
+    ] = MINI,
     output: OutputOption = None,
     seconds: Annotated[
         str, typer.Option("--seconds", help="How much to generate, beyond what is continued.")
@@ -123,8 +124,6 @@ def generate_semantic(
     if free is not None and (inputs or prompt is not None):
         raise DataMismatch("--free makes rows from nothing: leave out INPUT and --prompt-seconds")
     with _open(inputs, free) as source:
-        from pathlib import Path
-
         import torch
 
         from stages.audiolm.config import SemanticConfig
@@ -141,8 +140,9 @@ def generate_semantic(
             prompt_seconds=prompt,
             until_end=until_end,
         )
+        folder = model_folder(model, "audiolm-semantic")
         stage = Speaker(
-            from_model_file(Path(model), SemanticConfig, torch.device(place)),
+            from_model_file(folder, SemanticConfig, torch.device(place)),
             options,
             where=model,
             batch_seconds=batch_seconds_for(place, batch_seconds),

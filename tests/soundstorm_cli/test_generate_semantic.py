@@ -167,7 +167,7 @@ def test_coarse_levels_alone(
     ("arguments", "sentence"),
     [
         (["--method", "wavenet"], "--method wavenet is neither of soundstorm and audiolm"),
-        (["--method", "audiolm"], "needs --coarse and --fine"),
+        (["--method", "audiolm"], "do not fit"),  # mini's, to tokens of another k-means
         (["--method", "audiolm", "--coarse", "{fine}"], "holds a audiolm-fine model where"),
         (["--method", "audiolm", "--model", "x"], "--model goes with --method soundstorm"),
         (["--method", "audiolm", "--iterations", "1"], "--iterations goes with"),

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+import stages.audiolm.model as audiolm
 from soundstorm_cli.semantic_options import load_chosen
 from stages.assets import MINI, model_folder
 from stages.audio.reading import read_audio
+from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig
 from stages.codec.base import AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.registry import load_codec
@@ -38,7 +40,7 @@ def test_a_name_is_what_ships_and_a_path_is_a_path() -> None:
 
 
 def test_a_part_that_does_not_ship_is_named() -> None:
-    with pytest.raises(DataMismatch, match=r"no vocoder ships as mini \(codec, .*kmeans, "):
+    with pytest.raises(DataMismatch, match=r"no vocoder ships as mini \(.*codec, .*kmeans, "):
         model_folder("mini", "vocoder")
 
 
@@ -88,3 +90,15 @@ def test_the_parts_speak_the_same_tokens() -> None:
     model.acoustic.require_same(load_codec("mini").spec, ours="mini", theirs="mini")
     assert kmeans.frame_rate == 25
     kmeans.require_encoder(load_chosen(kmeans.choice, device="cpu"), where="mini")
+
+
+def test_audiolm_speaks_the_same_tokens() -> None:
+    cpu = torch.device("cpu")
+    words = audiolm.from_model_file(model_folder("mini", "audiolm-semantic"), SemanticConfig, cpu)
+    coarse = audiolm.from_model_file(model_folder("mini", "audiolm-coarse"), CoarseConfig, cpu)
+    fine = audiolm.from_model_file(model_folder("mini", "audiolm-fine"), FineConfig, cpu)
+    model = audiolm.join_stages(coarse, fine, coarse_where="mini", fine_where="mini")
+    model.acoustic.require_same(load_codec("mini").spec, ours="mini", theirs="mini")
+    kmeans = load_kmeans(model_folder("mini", "kmeans"))
+    for stage in (words, coarse):
+        stage.tokens["semantic"].require_same(kmeans.tokens, ours="mini", theirs="mini")
