@@ -118,7 +118,10 @@ def ablate(
     ] = None,
     vocoder: Annotated[
         str | None,
-        typer.Option("--vocoder", help="For a codec of mel frames: griffin-lim, or a folder."),
+        typer.Option(
+            "--vocoder",
+            help="For a codec of mel frames: griffin-lim, plain-griffin-lim, or a folder.",
+        ),
     ] = None,
     measures: MeasuresOption = None,
     judge: JudgeOption = None,

@@ -86,7 +86,10 @@ def evaluate(
     ] = None,
     vocoder: Annotated[
         str | None,
-        typer.Option("--vocoder", help="For a codec of mel frames: griffin-lim, or a folder."),
+        typer.Option(
+            "--vocoder",
+            help="For a codec of mel frames: griffin-lim, plain-griffin-lim, or a folder.",
+        ),
     ] = None,
     model: Annotated[
         str | None,

@@ -56,7 +56,9 @@ def vocode(
     vocoder: Annotated[
         str | None,
         typer.Option(
-            "--vocoder", help="For a codec of mel frames: griffin-lim, or a trained vocoder."
+            "--vocoder",
+            help="For a codec of mel frames: griffin-lim, plain-griffin-lim (no postfilter), or a "
+            "trained vocoder.",
         ),
     ] = None,
     sound_format: Annotated[

@@ -31,7 +31,8 @@ def load_codec(
         levels: Q; the codec's default if neither this nor `bitrate` is given.
         bitrate: kbit/s instead of levels.
         device: where torch codecs run.
-        vocoder: for our own codec, `griffin-lim` or a folder of a trained vocoder.
+        vocoder: for our own codec, `griffin-lim`, `plain-griffin-lim` (without the postfilter), or
+            a folder of a trained vocoder.
 
     Raises:
         DataMismatch: if there is no such codec, or it does not have so many levels.

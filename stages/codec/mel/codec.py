@@ -18,6 +18,8 @@ from stages.nn.model_file import CONFIG_NAME
 from stages.shards.provenance import hash_json
 
 GRIFFIN_LIM = "griffin-lim"
+PLAIN_GRIFFIN_LIM = "plain-griffin-lim"
+"""Without the postfilter."""
 OWN_VOCODER = "vocoder"
 """A folder of this name inside a codec's is its vocoder, unless another is asked for."""
 
@@ -31,8 +33,9 @@ class MelRVQCodec(Codec):
     Args:
         folder: of the codec, as `train --model codec` writes it.
         name: what the user called it; the folder if None.
-        vocoder: `griffin-lim`, or the folder of a vocoder; by default the one inside the codec's
-            folder, or Griffin-Lim where there is none.
+        vocoder: `griffin-lim`, `plain-griffin-lim` (without the postfilter), or the folder of a
+            vocoder; by default the one inside the codec's folder, or Griffin-Lim where there is
+            none.
         levels: Q; all by default.
         bitrate: kbit/s instead of levels.
         device: where the networks run.
@@ -73,6 +76,8 @@ class MelRVQCodec(Codec):
         self._network = network.to(device)
         sound, sound_fingerprint = _load_sound(folder, vocoder, config.geometry)
         self._sound = sound.to(device)
+        # A trained vocoder has learnt to mend what the frames have lost.
+        self._sharpens = isinstance(sound, GriffinLim) and vocoder != PLAIN_GRIFFIN_LIM
         self.decoder_fingerprint = hash_json([fingerprint, sound_fingerprint])
 
     @torch.no_grad()
@@ -113,7 +118,7 @@ class MelRVQCodec(Codec):
         """`[1, T, Q]` to `[1, T x hop]`."""
         size = torch.tensor([codes.shape[1]], device=self._device)
         mel = self._network.decode(codes, size)  # [1, T, M]
-        if isinstance(self._sound, GriffinLim):  # a trained vocoder has learnt to mend them
+        if self._sharpens:
             mel = postfilter(mel[0])[None]
         samples: Tensor = self._sound(mel, size)
         return samples
@@ -127,6 +132,8 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
         return GriffinLim(geometry), hash_json(
             [GRIFFIN_LIM, ITERATIONS, SHARPNESS, FIRST_SHARPENED, CONTRAST, LOUD]
         )
+    if vocoder == PLAIN_GRIFFIN_LIM:
+        return GriffinLim(geometry), f"{GRIFFIN_LIM} {ITERATIONS}"
     network, fingerprint = load_vocoder(Path(vocoder))
     if network.config.geometry != geometry:
         raise DataMismatch(

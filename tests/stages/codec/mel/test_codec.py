@@ -11,7 +11,9 @@ import torch
 from stages.codec.base import AcousticTokens, AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.mel.config import VocoderConfig
+from stages.codec.mel.griffin_lim import GriffinLim
 from stages.codec.mel.model import load_mel_codec, save_codec, save_vocoder
+from stages.codec.mel.postfilter import postfilter
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 
@@ -74,6 +76,21 @@ def test_tokens_outlive_their_decoder(tiny_codec: Path, tmp_path: Path) -> None:
     assert before.fingerprint == mended.fingerprint != other.fingerprint
     assert before.models == mended.models
     assert before.decoder_fingerprint != mended.decoder_fingerprint
+
+
+def test_griffin_lim_speaks_sharpened_frames_or_plain_ones(tiny_codec: Path) -> None:
+    sharp, plain = (
+        MelRVQCodec(tiny_codec, vocoder=name) for name in ("griffin-lim", "plain-griffin-lim")
+    )
+    assert sharp.decoder_fingerprint != plain.decoder_fingerprint
+    codes = torch.randint(32, (1, 8, 3))
+    tokens = AcousticTokens(codes=codes, lengths=torch.tensor([8]))
+    network, _ = load_mel_codec(tiny_codec)
+    frames = torch.tensor([8])
+    mel = network.decode(codes, frames)
+    speak = GriffinLim(network.config.geometry)
+    assert torch.equal(plain.decode(tokens).samples[:, 0], speak(mel, frames))
+    assert torch.equal(sharp.decode(tokens).samples[:, 0], speak(postfilter(mel[0])[None], frames))
 
 
 def test_without_a_vocoder_inside_it_is_griffin_lim(tiny_codec: Path, tmp_path: Path) -> None:
