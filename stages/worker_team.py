@@ -22,6 +22,9 @@ from stages.errors import StageFailure
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
+PATIENCE = 10.0
+"""Seconds in which a process that waits for work is to end of itself."""
+
 AHEAD = 4
 """Requests in flight for each worker: enough to even out long and short ones, little memory."""
 
@@ -74,8 +77,10 @@ class WorkerTeam(Generic[Request, Answer]):
 
     def end(self) -> None:
         """Stop the processes that wait for work; the next call starts new ones."""
+        for worker in self._idle:
+            worker.dismiss()
         while self._idle:
-            self._idle.pop().end()
+            self._idle.pop().end(patience=PATIENCE)
 
     def _start(self) -> _Worker:
         return _Worker(self._prepare, self._arguments)
@@ -95,9 +100,14 @@ class _Worker:
         theirs.close()
         self.send, self.receive = self._pipe.send, self._pipe.recv
 
-    def end(self) -> None:
-        """Stop the process, whatever it is doing."""
+    def dismiss(self) -> None:
+        """Let the process end of itself once it has nothing to do, and clear up behind it."""
         self._pipe.close()
+
+    def end(self, *, patience: float = 0.0) -> None:
+        """Stop the process, whatever it still does after so many seconds."""
+        self._pipe.close()
+        self._process.join(patience)
         self._process.terminate()
         self._process.join()
 

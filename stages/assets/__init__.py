@@ -1,8 +1,9 @@
 """The small trained models that ship with the package, by the name `mini`.
 
 `--codec` and `--kmeans` take that name wherever they take a folder, `--model` in `decode`,
-`generate-semantic` and `eval`, `--coarse` and `--fine` in `decode`, `--init` in `train`; it is the
-default of the stages that make tokens. `docs/models.md` says how each was made.
+`generate-semantic` and `eval`, `--coarse` and `--fine` in `decode`, `--consistency` in `eval`,
+`--init` in `train`; it is the default of the stages that make tokens. `docs/models.md` says how
+each was made.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def model_folder(spec: str, part: str) -> Path:
         return Path(spec)
     family = Path(__file__).parent / MINI
     if not (family / part).exists():
-        ships = ", ".join(sorted(path.name for path in family.iterdir()))
+        ships = ", ".join(sorted(path.name for path in family.glob("*")))
         raise DataMismatch(
             f"no {part} ships as {MINI} ({ships} do): name the folder of one, or ./{MINI} if it is "
             "called so"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.assets import model_folder
+from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 from stages.evaluation.consistency import AcousticConsistency
 from stages.evaluation.intelligibility import NAME as WER
@@ -94,9 +94,11 @@ def _make(
     if name == VoiceSimilarity.name:
         return [VoiceSimilarity(load_speaker_encoder(speaker_encoder, device=device))]
     if name == AcousticConsistency.name:
-        if consistency is None:
+        try:
+            folder = model_folder(consistency or MINI, "consistency")
+        except DataMismatch:
             raise DataMismatch(
                 "name a folder that train --model consistency wrote with --consistency"
-            )
-        return [AcousticConsistency(model_folder(consistency, "consistency"), device)]
+            ) from None
+        return [AcousticConsistency(folder, device)]
     return [Reconstruction()]
