@@ -54,26 +54,24 @@ class WorkerTeam(Generic[Request, Answer]):
         """
         workers = min(workers, len(requests))
         team = [self._idle.pop() if self._idle else self._start() for _ in range(workers)]
-        done = False
         try:
             sent = 0
             for index in range(len(requests)):
                 for request in requests[sent : index + workers * AHEAD]:
                     team[sent % workers].send(request)
                     sent += 1
-                yield index, team[index % workers].receive()
-            done = True
+                answer = team[index % workers].receive()
+                if index + 1 == len(requests):  # a caller may not come back after the last answer
+                    self._idle += team
+                    team = []
+                yield index, answer
         except (EOFError, OSError):
             raise StageFailure(
                 f"a process that {self._does} died, killed or out of memory: use fewer --workers"
             ) from None
         finally:
-            for worker in team:
-                # One that still owes answers, or is dead, is of no use to the next call.
-                if done:
-                    self._idle.append(worker)
-                else:
-                    worker.end()
+            for worker in team:  # still owe answers, or are dead: of no use to the next call
+                worker.end()
 
     def end(self) -> None:
         """Stop the processes that wait for work; the next call starts new ones."""
