@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 SHARPNESS = 1.2
@@ -35,15 +34,10 @@ def postfilter(mel: Tensor) -> Tensor:
         `[T, M]`. Peaks rise over valleys within a frame, and in each band what is quieter than
         its loud level becomes quieter still.
     """
-    basis = _cosines(mel.shape[1]).to(mel)[FIRST_SHARPENED:]  # [K, M]
-    mel = mel + (SHARPNESS - 1) * (mel @ basis.T) @ basis
+    from torchaudio.functional import create_dct
+
+    bands = mel.shape[1]
+    basis = create_dct(bands, bands, norm="ortho").to(mel)[:, FIRST_SHARPENED:]  # [M, K]
+    mel = mel + (SHARPNESS - 1) * (mel @ basis) @ basis.T
     loud = mel.kthvalue(math.ceil(LOUD * len(mel)), dim=0).values  # [M]
     return mel + (CONTRAST - 1) * (mel - loud).clamp_max(0)
-
-
-def _cosines(size: int) -> Tensor:
-    """The orthonormal discrete cosine transform (II), `[size, size]`."""
-    places = (torch.arange(size, dtype=torch.float64) + 0.5) * math.pi / size
-    basis = torch.cos(torch.arange(size, dtype=torch.float64)[:, None] * places)
-    basis[0] *= math.sqrt(0.5)
-    return basis * math.sqrt(2 / size)
