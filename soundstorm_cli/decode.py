@@ -26,7 +26,7 @@ from soundstorm_cli.common import (
     resolve_output,
     run_with_progress,
 )
-from soundstorm_cli.semantic_options import batch_seconds_for
+from soundstorm_cli.semantic_options import generation_batch
 from soundstorm_cli.voice import VoiceSource, load_voice
 from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
@@ -153,7 +153,7 @@ def decode(
         typer.Option(
             "--batch-seconds",
             min=0.0,
-            help="Sound in one padded batch; 0, the default on a CPU, takes one row at a time.",
+            help="Sound in one padded batch on a GPU; a CPU, and 0, take one row at a time.",
         ),
     ] = None,
     shard: ShardOption = None,
@@ -183,7 +183,7 @@ def decode(
         place = pick_device(device)
         voice = VoiceSource(path=prompt, row=prompt_row, codec=codec, kmeans=kmeans, device=place)
         make_prompt = partial(_prompt, voice, seconds, keep=keep_prompt)
-        batch = batch_seconds_for(place, batch_seconds)
+        batch = generation_batch(place, batch_seconds, name=NAME, quiet=quiet)
         decoder: RowDecoder
         if method == "audiolm":
             decoder = _audiolm(

@@ -24,7 +24,7 @@ from soundstorm_cli.common import (
     resolve_output,
     run_with_progress,
 )
-from soundstorm_cli.semantic_options import batch_seconds_for
+from soundstorm_cli.semantic_options import generation_batch
 from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 
@@ -97,7 +97,7 @@ def generate_semantic(
         typer.Option(
             "--batch-seconds",
             min=0.0,
-            help="Speech in one padded batch; 0, the default on a CPU, takes one row at a time.",
+            help="Speech in one padded batch on a GPU; a CPU, and 0, take one row at a time.",
         ),
     ] = None,
     rows_per_shard: RowsPerShardOption = 256,
@@ -145,7 +145,7 @@ def generate_semantic(
             from_model_file(folder, SemanticConfig, torch.device(place)),
             options,
             where=model,
-            batch_seconds=batch_seconds_for(place, batch_seconds),
+            batch_seconds=generation_batch(place, batch_seconds, name=NAME, quiet=quiet),
         )
         result = run_with_progress(
             stage,

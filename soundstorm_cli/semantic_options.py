@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -93,3 +94,24 @@ def batch_seconds_for(device: str, given: float | None) -> float:
             raise DataMismatch(f"--batch-seconds {given} is no number of seconds, such as 60")
         return given
     return 0.0 if device == "cpu" else _GPU_BATCH_SECONDS
+
+
+def generation_batch(device: str, given: float | None, *, name: str, quiet: bool) -> float:
+    """As `batch_seconds_for`, for what makes tokens, which on a CPU takes one row at a time.
+
+    Args:
+        device: where.
+        given: what was asked for.
+        name: of the command, which tells that a CPU has no batches.
+        quiet: whether to leave that out.
+    """
+    batch = batch_seconds_for(device, given)
+    if device == "cpu" and batch > 0:
+        if not quiet:
+            print(
+                f"{name}: --batch-seconds {given:g} is for a GPU: on a CPU each row is generated "
+                "alone, whatever its neighbours are",
+                file=sys.stderr,
+            )
+        return 0.0
+    return batch

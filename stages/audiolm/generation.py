@@ -25,7 +25,6 @@ class Continuation:
     """`[N]` float32 in [0, 1): with which each of the N missing tokens is chosen."""
 
 
-@torch.inference_mode()
 def complete(
     network: StageNetwork,
     items: Sequence[Continuation],
@@ -34,11 +33,11 @@ def complete(
     codes: int | None = None,
     stop: int | None = None,
 ) -> list[Tensor]:
-    """Complete a ragged batch of sequences, each as if it were alone.
+    """Complete sequences, each as if it were alone.
 
-    What is known goes through the network at once, what is generated token by token; so a row
-    takes as many passes as it lacks tokens. Rows that are complete leave the batch. A row's
-    random numbers are its own, so only the rounding of sums may tell a batch from its rows.
+    On a CPU each is alone: matrix products round by the number of their rows, and sooner or later
+    a draw falls on the other side. Elsewhere all share padded passes, and only that rounding can
+    tell a batch from its rows.
 
     Args:
         network: in evaluation mode.
@@ -50,6 +49,26 @@ def complete(
     Returns:
         For each item, in order, `[N]` int64 on the CPU: the codes of the missing tokens, up to and
         with `stop` if it came.
+    """
+    if network.table.device.type != "cpu":
+        return complete_padded(network, items, sampling, codes=codes, stop=stop)
+    return [complete_padded(network, [item], sampling, codes=codes, stop=stop)[0] for item in items]
+
+
+@torch.inference_mode()
+def complete_padded(
+    network: StageNetwork,
+    items: Sequence[Continuation],
+    sampling: Sampling,
+    *,
+    codes: int | None = None,
+    stop: int | None = None,
+) -> list[Tensor]:
+    """As `complete`, but in one ragged batch on any device.
+
+    What is known goes through the network at once, what is generated token by token; so a row
+    takes as many passes as it lacks tokens. Rows that are complete leave the batch. A row's
+    random numbers are its own, so only the rounding of sums may tell the batch from its rows.
     """
     device = network.table.device
     counts = [len(item.quantiles) for item in items]

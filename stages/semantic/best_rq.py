@@ -99,8 +99,12 @@ class BestRQ(SpeechConformer):
             lengths: `[B]` int64, samples of each row, on the same device.
             generator: a CPU generator; the same state masks the same.
         """
-        features, counts = self.features(samples, lengths)
-        targets = self.targets(features)  # [B, T]
+        bands, mel_counts = self.mel(samples, lengths)
+        features = self.stacked(bands, mel_counts, normalise=self.config.utterance_norm)
+        # Whatever the network reads, its targets are of normalised frames: nearly all others fall
+        # to a few codes of a random codebook.
+        targets = self.targets(self.stacked(bands, mel_counts, normalise=True))  # [B, T]
+        counts = self.frames(lengths)
         masked = draw_spans(counts.cpu(), self.config, generator)  # [B, T]
         noise = self.config.noise * torch.randn(features.shape, generator=generator)
         masked = masked.to(features.device)

@@ -54,6 +54,11 @@ class SpeechConformerConfig(JsonConfig):
     noise: float = 0.1
     """Standard deviation of what stands in a masked span."""
 
+    utterance_norm: bool = True
+    """Whether each band of each utterance comes in with mean 0 and deviation 1. That hides the
+    loudness, the microphone and the room from what should hear words alone. False is for what
+    should hear them too: all bands of all utterances are scaled alike."""
+
     def __post_init__(self) -> None:
         if min(self.mels, self.stack) < 1:
             raise DataMismatch("a speech Conformer needs at least one band and one frame")
@@ -98,6 +103,10 @@ class SpeechConformerConfig(JsonConfig):
         return round(self.mask_seconds * self.frame_rate)
 
 
+LOG_MEL_MEAN, LOG_MEL_DEVIATION = -7.0, 2.5
+"""In nats: about those of all bands of clean speech, where no utterance is normalised."""
+
+
 class SpeechConformer(nn.Module):
     """Features, an input layer and the Conformer; training adds a head."""
 
@@ -113,7 +122,7 @@ class SpeechConformer(nn.Module):
         return -(-self.mel.frames(lengths) // self.config.stack)
 
     def features(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised, stacked log-mel frames.
+        """Scaled, stacked log-mel frames, as the network reads them.
 
         Args:
             samples: `[B, N]` float32 at `sample_rate`.
@@ -122,20 +131,34 @@ class SpeechConformer(nn.Module):
         Returns:
             `[B, T, stack * mels]`, zero past a row's length, and `[B]` frames of each row.
         """
-        bands, counts = self.mel(samples, lengths)  # [B, T', mels]
+        bands, counts = self.mel(samples, lengths)
+        stacked = self.stacked(bands, counts, normalise=self.config.utterance_norm)
+        return stacked, self.frames(lengths)
+
+    def stacked(self, bands: Tensor, counts: Tensor, *, normalise: bool) -> Tensor:
+        """Scale log-mel frames and stack them to the network's rate.
+
+        Args:
+            bands: `[B, T', mels]`, in nats.
+            counts: `[B]` int64, frames of each row.
+            normalise: each band of each utterance to mean 0 and deviation 1, or all alike.
+
+        Returns:
+            `[B, T, stack * mels]`, zero past a row's length.
+        """
         inside = torch.arange(bands.shape[1], device=bands.device) < counts[:, None]
         inside = inside[..., None]  # [B, T', 1]
-        total = counts[:, None, None]
-        # Mean 0 and deviation 1 in each band of each utterance: without it, nearly all frames
-        # would fall to a few codes of the random codebook.
-        mean = (bands * inside).sum(dim=1, keepdim=True) / total
-        centred = (bands - mean) * inside
-        deviation = (centred.square().sum(dim=1, keepdim=True) / total).sqrt()
-        bands = centred / deviation.clamp_min(1e-3)
+        if normalise:
+            total = counts[:, None, None]
+            mean = (bands * inside).sum(dim=1, keepdim=True) / total
+            bands = (bands - mean) * inside
+            deviation = (bands.square().sum(dim=1, keepdim=True) / total).sqrt()
+            bands = bands / deviation.clamp_min(1e-3)
+        else:
+            bands = (bands - LOG_MEL_MEAN) / LOG_MEL_DEVIATION * inside
         bands = F.pad(bands, (0, 0, 0, -bands.shape[1] % self.config.stack))
         B, T, M = bands.shape
-        stacked = bands.reshape(B, T // self.config.stack, self.config.stack * M)
-        return stacked, self.frames(lengths)
+        return bands.reshape(B, T // self.config.stack, self.config.stack * M)
 
     def forward(self, features: Tensor, lengths: Tensor, *, layer: int | None = None) -> Tensor:
         """Run the Conformer: `[B, T, stack * mels]`, `[B]` frames to `[B, T, D]`.

@@ -121,15 +121,14 @@ class Decoded:
     trace: DecodeTrace
 
 
-@torch.inference_mode()
 def decode(
     network: SoundStorm, requests: Sequence[DecodeRequest], options: DecodeOptions
 ) -> list[Decoded]:
-    """Decode a ragged batch of rows, each as if it were alone.
+    """Decode rows, each as if it were alone.
 
-    The network runs once a pass for all rows. A row's schedule and random numbers are its own,
-    so only the rounding of sums may tell a batch from its rows; batches of one leave out even
-    that.
+    On a CPU each row is alone: matrix products round by the number of their rows, and sooner or
+    later a draw falls on the other side; two cores are as fast without a batch. Elsewhere all
+    rows share padded passes, and only that rounding can tell a batch from its rows.
 
     Args:
         network: in evaluation mode.
@@ -141,6 +140,20 @@ def decode(
 
     Raises:
         DataMismatch: if more levels are asked for than the network has.
+    """
+    if network.semantic_table.device.type != "cpu":
+        return decode_padded(network, requests, options)
+    return [decode_padded(network, [request], options)[0] for request in requests]
+
+
+@torch.inference_mode()
+def decode_padded(
+    network: SoundStorm, requests: Sequence[DecodeRequest], options: DecodeOptions
+) -> list[Decoded]:
+    """As `decode`, but in one ragged batch on any device: the network runs once a pass for all.
+
+    A row's schedule and random numbers are its own, so only the rounding of sums may tell the
+    batch from its rows.
     """
     if len(options.iterations) > network.config.levels:
         raise DataMismatch(

@@ -161,6 +161,15 @@ def test_same_command_same_bytes_and_other_seed_other_tokens(
     assert files[0].read_bytes() != files[2].read_bytes()
 
 
+def test_a_cpu_tells_that_it_has_no_batches(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "decode: --batch-seconds 2 is for a GPU"
+    for more, told in (([], False), (["--batch-seconds", "2"], True)):
+        assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), "--force", *more) == 0
+        assert (said in capsys.readouterr().err) == told
+
+
 def test_own_prompt_fails_the_row_without_tokens(
     soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

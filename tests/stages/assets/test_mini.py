@@ -12,12 +12,14 @@ import stages.audiolm.model as audiolm
 from soundstorm_cli.semantic_options import load_chosen
 from stages.assets import MINI, model_folder
 from stages.audio.reading import read_audio
+from stages.audiolm.acoustic import AcousticOptions, generate_acoustic
 from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig
 from stages.codec.base import AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.registry import load_codec
 from stages.errors import DataMismatch
 from stages.semantic.kmeans import load_kmeans
+from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, decode
 from stages.soundstorm.model import from_model_file
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,13 +94,51 @@ def test_the_parts_speak_the_same_tokens() -> None:
     kmeans.require_encoder(load_chosen(kmeans.choice, device="cpu"), where="mini")
 
 
-def test_audiolm_speaks_the_same_tokens() -> None:
+@pytest.fixture(scope="module")
+def acoustic() -> audiolm.AcousticModel:
     cpu = torch.device("cpu")
-    words = audiolm.from_model_file(model_folder("mini", "audiolm-semantic"), SemanticConfig, cpu)
     coarse = audiolm.from_model_file(model_folder("mini", "audiolm-coarse"), CoarseConfig, cpu)
     fine = audiolm.from_model_file(model_folder("mini", "audiolm-fine"), FineConfig, cpu)
-    model = audiolm.join_stages(coarse, fine, coarse_where="mini", fine_where="mini")
-    model.acoustic.require_same(load_codec("mini").spec, ours="mini", theirs="mini")
+    return audiolm.join_stages(coarse, fine, coarse_where="mini", fine_where="mini")
+
+
+def test_audiolm_speaks_the_same_tokens(acoustic: audiolm.AcousticModel) -> None:
+    folder = model_folder("mini", "audiolm-semantic")
+    words = audiolm.from_model_file(folder, SemanticConfig, torch.device("cpu"))
+    acoustic.acoustic.require_same(load_codec("mini").spec, ours="mini", theirs="mini")
     kmeans = load_kmeans(model_folder("mini", "kmeans"))
-    for stage in (words, coarse):
+    for stage in (words, acoustic.coarse):
         stage.tokens["semantic"].require_same(kmeans.tokens, ours="mini", theirs="mini")
+
+
+@pytest.fixture(scope="module")
+def ragged(speech: torch.Tensor) -> list[DecodeRequest]:
+    """Rows of 40 to 140 frames of one recording, a fifth of each given."""
+    codec = load_codec("mini")
+    tokens = codec.encode(AudioBatch(samples=speech, lengths=torch.tensor([speech.shape[2]])))
+    generator = torch.Generator().manual_seed(0)
+    return [
+        DecodeRequest(
+            row_id=str(frames),
+            semantic=torch.randint(4096, (frames,), generator=generator),
+            prompt=tokens.codes[0, : frames // 5],
+        )
+        for frames in (40, 75, 110, 140)
+    ]
+
+
+def test_real_weights_too_give_a_row_what_it_gets_alone(
+    ragged: list[DecodeRequest], acoustic: audiolm.AcousticModel
+) -> None:
+    """Where rounding decides draws, a batch in one product would sooner or later differ."""
+    network = from_model_file(model_folder("mini", "soundstorm"), torch.device("cpu")).network
+    options = DecodeOptions(iterations=(16, *[1] * 11))
+    for request, together in zip(ragged, decode(network, ragged, options), strict=True):
+        (alone,) = decode(network, [request], options)
+        assert torch.equal(alone.acoustic, together.acoustic)
+        bits = [row.trace.confidence.nan_to_num() for row in (alone, together)]
+        assert torch.equal(*bits)
+    made = generate_acoustic(acoustic, ragged, AcousticOptions())
+    for request, codes in zip(ragged, made, strict=True):
+        (alone_codes,) = generate_acoustic(acoustic, [request], AcousticOptions())
+        assert torch.equal(alone_codes, codes)

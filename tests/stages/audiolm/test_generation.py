@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.audiolm.acoustic import AcousticOptions, generate_acoustic
 from stages.audiolm.chunks import Chunk, Job, generate, plan_chunks
 from stages.audiolm.config import CoarseConfig
-from stages.audiolm.generation import Continuation, complete
+from stages.audiolm.generation import Continuation, complete, complete_padded
 from stages.audiolm.model import AcousticModel, StageModel
 from stages.audiolm.sampling import Sampling
 from stages.audiolm.sequences import TokenSequence, coarse_sequence, semantic_sequence
@@ -37,6 +37,13 @@ def make_requests(lengths: list[int], prompts: list[int], levels: int = 5) -> li
     ]
 
 
+@pytest.fixture
+def padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches as on a GPU."""
+    monkeypatch.setattr("stages.audiolm.chunks.complete", complete_padded)
+
+
+@pytest.mark.usefixtures("padded")
 @pytest.mark.parametrize("coarse", ["coarse", "dedup"])
 @pytest.mark.parametrize(
     "sampling", [Sampling(), GREEDY, Sampling(temperature=0.8, top_k=5, top_p=0.9)]
@@ -61,6 +68,7 @@ def test_agrees_with_its_naive_twin(
         assert acoustic[:, 2:].tolist() == rest, request.row_id
 
 
+@pytest.mark.usefixtures("padded")
 def test_ragged_batch_gives_what_each_row_gives_alone(acoustic_model: AcousticModel) -> None:
     requests, options = make_requests(LENGTHS, PROMPTS), AcousticOptions()
     together = generate_acoustic(acoustic_model, requests, options)
@@ -163,9 +171,9 @@ def test_speech_ends_where_the_model_ends_it(make_stage: MakeStage) -> None:
         )
         for n in range(20)
     ]
-    free = complete(stage.network, items, Sampling(), codes=end)
+    free = complete_padded(stage.network, items, Sampling(), codes=end)
     assert all(len(codes) == 50 and int(codes.max()) < end for codes in free)
-    ended = complete(stage.network, items, Sampling(), stop=end)
+    ended = complete_padded(stage.network, items, Sampling(), stop=end)
     assert len({len(codes) for codes in ended}) > 5
     for item, codes in zip(items, ended, strict=True):
         assert end not in codes[:-1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,6 +45,27 @@ def test_features_are_normalised_stacked_and_void_past_the_end(
     torch.testing.assert_close(bands.mean(dim=0), torch.zeros(40), atol=1e-4, rtol=0)
     torch.testing.assert_close(bands.std(dim=0, correction=0), torch.ones(40), atol=1e-3, rtol=0)
     assert not features[1, 32:].any()
+
+
+def test_without_utterance_norm_the_network_hears_loudness_and_its_targets_do_not(
+    batch: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    samples, lengths = batch
+    for norm in (True, False):
+        model = network(replace(TINY, utterance_norm=norm))
+        features, counts = model.features(samples, lengths)
+        softer, _ = model.features(samples / 4, lengths)
+        bands, mel_counts = model.mel(samples, lengths)
+        quiet, _ = model.mel(samples / 4, lengths)
+        moved = (features - softer)[0].mean()
+        torch.testing.assert_close(
+            moved, torch.tensor(0.0 if norm else math.log(4) / 2.5), atol=0.02, rtol=0
+        )
+        assert not features[1, int(counts[1]) :].any()
+        targets = [
+            model.targets(model.stacked(x, mel_counts, normalise=True)[:1]) for x in (bands, quiet)
+        ]
+        assert (targets[0] == targets[1]).float().mean() > 0.95
 
 
 def test_codes_are_the_nearest_and_use_much_of_the_codebook(

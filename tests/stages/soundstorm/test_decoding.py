@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from stages.errors import DataMismatch, RowFailure
-from stages.soundstorm.decoding import Decoded, DecodeOptions, DecodeRequest, decode
+from stages.soundstorm.decoding import (
+    Decoded,
+    DecodeOptions,
+    DecodeRequest,
+    decode,
+    decode_padded,
+)
 from stages.soundstorm.network import SoundStorm
 
 LENGTHS = [23, 9, 1, 16, 23, 12]
@@ -28,7 +34,7 @@ def test_agrees_with_its_naive_twin(  # type: ignore[no-untyped-def]
     network: SoundStorm, make_requests, naive_decode, options: DecodeOptions
 ) -> None:
     requests = make_requests(LENGTHS, PROMPTS)
-    for request, result in zip(requests, decode(network, requests, options), strict=True):
+    for request, result in zip(requests, decode_padded(network, requests, options), strict=True):
         tokens, passes = naive_decode(network, request, options)
         assert result.acoustic.tolist() == tokens, request.row_id
         assert result.trace.passes.tolist() == passes, request.row_id
@@ -43,8 +49,8 @@ def same(first: Decoded, second: Decoded) -> bool:
 def test_ragged_batch_gives_what_each_row_gives_alone(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
     requests = make_requests(LENGTHS, PROMPTS)
     options = DecodeOptions(iterations=(6, 2, 1))
-    together = decode(network, requests, options)
-    backwards = decode(network, requests[::-1], options)[::-1]
+    together = decode_padded(network, requests, options)
+    backwards = decode_padded(network, requests[::-1], options)[::-1]
     for request, batched, turned in zip(requests, together, backwards, strict=True):
         (alone,) = decode(network, [request], options)
         assert same(alone, batched)
@@ -83,7 +89,7 @@ def test_samples_follow_the_network(make_network) -> None:  # type: ignore[no-un
     ]
     for temperature in (1.0, 0.5):
         options = DecodeOptions(iterations=(2,), temperature=temperature)
-        results = decode(network, requests, options)
+        results = decode_padded(network, requests, options)
         counts = torch.bincount(torch.cat([r.acoustic[0] for r in results]), minlength=11)
         with torch.inference_mode():
             masked = torch.full((1, 1, 1), network.config.mask_token)

@@ -30,10 +30,10 @@ LENGTHS, PROMPTS = [30, 17, 24, 9], [5, 0, 24, 3]
 def check_decoding(
     module: ModuleType, requests: Sequence[DecodeRequest], make_spy: MakeSpy
 ) -> None:
-    """Assert every invariant of decoding on the `decode` of a module."""
+    """Assert every invariant of decoding on the `decode_padded` of a module."""
     spy = make_spy()
     options = DecodeOptions(iterations=ITERATIONS)
-    results = module.decode(spy, requests, options)
+    results = module.decode_padded(spy, requests, options)
     inputs = torch.stack(spy.inputs)  # [passes, B, T, Q]
     assert len(inputs) == sum(ITERATIONS), "the number of passes"
     for row, (request, result) in enumerate(zip(requests, results, strict=True)):
