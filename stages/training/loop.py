@@ -173,8 +173,9 @@ class Trainer(Generic[Batch]):
         weights = self._average.state_dict()
         if self.settings.saved_precision == "float32":
             return weights
+        exact = self.task.exact_weights
         return {
-            name: value.half() if value.dtype == torch.float32 else value
+            name: value if value.dtype != torch.float32 or name.startswith(exact) else value.half()
             for name, value in weights.items()
         }
 

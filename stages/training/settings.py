@@ -105,7 +105,7 @@ class TrainingSettings:
 
     saved_precision: str = "float32"
     """Of the weights in the model folder: `float32` or `float16`, which is half as large.
-    Checkpoints are float32 always."""
+    Checkpoints, and a codec's codebooks, are float32 always."""
 
     log_every: int = 50
     """Steps between lines of `metrics.jsonl`."""

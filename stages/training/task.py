@@ -63,6 +63,10 @@ class Task(ABC, Generic[Batch]):
     data_fingerprint: str
     """SHA-256 hex of the training data; a run resumes only on the same."""
 
+    exact_weights: tuple[str, ...] = ()
+    """Beginnings of the names of weights that are saved in full precision whatever the others are:
+    those that tokens hang on."""
+
     surrogate: bool = False
     """Whether `StepOutput.loss` is good for its gradient only, and `parts` has the true `loss`."""
 

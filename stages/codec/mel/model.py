@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.codec.mel.config import MelCodecConfig, VocoderConfig
 from stages.codec.mel.network import MelCodec
 from stages.codec.mel.vocoder import Vocoder
-from stages.errors import DataMismatch
-from stages.nn.model_file import load_model_file, save_model_file
+from stages.nn.model_file import load_model_file, load_weights, save_model_file
 
 CODEC_KIND = "codec"
 VOCODER_KIND = "vocoder"
@@ -50,8 +49,8 @@ def load_mel_codec(folder: Path) -> tuple[MelCodec, str]:
     """
     file = load_model_file(folder, kind=CODEC_KIND)
     network = MelCodec(MelCodecConfig.from_json(file.config, where=str(folder)))
-    _take_weights(network, file.weights, folder)
-    return network, file.fingerprint
+    load_weights(network, file.weights, folder)
+    return network.eval().requires_grad_(False), file.fingerprint
 
 
 def load_vocoder(folder: Path) -> tuple[Vocoder, str]:
@@ -62,13 +61,5 @@ def load_vocoder(folder: Path) -> tuple[Vocoder, str]:
     """
     file = load_model_file(folder, kind=VOCODER_KIND)
     network = Vocoder(VocoderConfig.from_json(file.config, where=str(folder)))
-    _take_weights(network, file.weights, folder)
-    return network, file.fingerprint
-
-
-def _take_weights(network: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    try:
-        network.load_state_dict(dict(weights))
-    except RuntimeError:
-        raise DataMismatch(f"the weights in {folder} are not those of its config.json") from None
-    network.eval().requires_grad_(False)
+    load_weights(network, file.weights, folder)
+    return network.eval().requires_grad_(False), file.fingerprint

@@ -30,6 +30,8 @@ START_FRAMES = 384
 class CodecTask(SpeechTask):
     """Log-mel frames through a residual quantiser and back."""
 
+    exact_weights = ("quantizer.",)
+
     def __init__(self, settings: TrainingSettings, **inputs: Any) -> None:
         """Build the network; `inputs` are `SpeechTask`'s, without the sample rate."""
         self.config = MelCodecConfig.from_json(settings.network, where="the settings' network")

@@ -171,6 +171,18 @@ def test_the_vocoder_goes_through_its_phases(make: Make, tmp_path: Path) -> None
     assert task.settings.recipe["codec_fingerprint"] == load_mel_codec(tmp_path / "codec")[1]
 
 
+def test_a_codec_saved_at_half_its_size_has_the_same_tokens(make: Make, tmp_path: Path) -> None:
+    networks = []
+    for precision in ("float32", "float16"):
+        run_to(
+            make("codec", tmp_path / precision, saved_precision=precision), tmp_path / precision, 2
+        )
+        networks.append(load_mel_codec(tmp_path / precision)[0])
+    whole, half = networks
+    assert whole.token_fingerprint() == half.token_fingerprint()
+    assert not torch.equal(whole.decoder.last.weight, half.decoder.last.weight)
+
+
 def test_only_the_codec_s_frames_are_heard_at_last(make: Make, tmp_path: Path) -> None:
     run_to(make("codec", tmp_path), tmp_path, 1)
     task = make("vocoder", tmp_path, recipe={"codec": str(tmp_path), "quantised_from": 1})

@@ -112,5 +112,5 @@ def test_weights_of_another_shape_are_refused(tiny_codec: Path, tmp_path: Path) 
     shutil.copytree(tiny_codec, folder)
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"levels": 3', '"levels": 4'))
-    with pytest.raises(DataMismatch, match="are not those of its config"):
+    with pytest.raises(DataMismatch, match="do not fit its config"):
         MelRVQCodec(folder)
