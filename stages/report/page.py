@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from stages.shards.writer import atomic_path
 
 HTML, MARKDOWN, JSON = "report.html", "report.md", "report.json"
 FIGURES, SAMPLES = "figures", "samples"
+OWN_SAMPLE = re.compile(r"\d+-\d+\.(flac|png)")
 UNMEASURED = "None of the paper's metrics was measured: soundstorm eval takes them with --measures."
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -257,7 +259,13 @@ def _difference(found: Mapping[str, Any], metric: Metric) -> str:
 
 
 def _write_samples(samples: Sequence[Sample], folder: Path) -> dict[str, dict[str, Any]]:
-    """Sound and pictures as files, for the Markdown; paths from the folder, by id and label."""
+    """Sound and pictures as files, for the Markdown; paths from the folder, by id and label.
+
+    Those of a report that lay there before go, since this one may have fewer.
+    """
+    for old in (folder / SAMPLES).glob("*"):
+        if OWN_SAMPLE.fullmatch(old.name):
+            old.unlink()
     files: dict[str, dict[str, Any]] = {}
     for number, sample in enumerate(samples, start=1):
         files[sample.id] = {}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ def report(evaluation: Path, ablation: dict[str, Any]) -> Report:
         read, title="A <made-up> report", ablation=ablation, runtime=None, opinions=OPINIONS,
         samples=samples, notes=["Nothing is missing."],
     )  # fmt: skip
+
+
+def test_samples_of_a_report_before_go_and_the_user_s_files_stay(
+    report: Report, tmp_path: Path
+) -> None:
+    write_report(report, tmp_path)
+    folder = tmp_path / "samples"
+    (folder / "notes.txt").write_text("mine")
+    assert len(list(folder.iterdir())) == 2 * 2 * 6 + 1
+    write_report(replace(report, samples=report.samples[:1]), tmp_path)
+    assert len(list(folder.iterdir())) == 2 * 6 + 1
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_all_three_say_the_same(report: Report, tmp_path: Path) -> None:
