@@ -40,7 +40,7 @@ def choose_measures(
     Args:
         names: from `NAMES`; None for all.
         hearing: who transcribes, and how; None for no error rates.
-        consistency: a consistency model's folder, or `mini`; None for `mini` where it ships.
+        consistency: a consistency model's folder, or `mini`; None for `mini`.
         speaker_encoder: `resemblyzer`, `wavlm:NAME` or `wavlm:FOLDER`; None for the first.
         device: where models run.
 
@@ -94,11 +94,5 @@ def _make(
     if name == VoiceSimilarity.name:
         return [VoiceSimilarity(load_speaker_encoder(speaker_encoder, device=device))]
     if name == AcousticConsistency.name:
-        try:
-            folder = model_folder(consistency or MINI, "consistency")
-        except DataMismatch:
-            raise DataMismatch(
-                "name a folder that train --model consistency wrote with --consistency"
-            ) from None
-        return [AcousticConsistency(folder, device)]
+        return [AcousticConsistency(model_folder(consistency or MINI, "consistency"), device)]
     return [Reconstruction()]

@@ -17,6 +17,7 @@ from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig
 from stages.codec.base import AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.registry import load_codec
+from stages.consistency.model import load_consistency
 from stages.errors import DataMismatch
 from stages.semantic.kmeans import load_kmeans
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, decode
@@ -142,3 +143,24 @@ def test_real_weights_too_give_a_row_what_it_gets_alone(
     for request, codes in zip(ragged, made, strict=True):
         (alone_codes,) = generate_acoustic(acoustic, [request], AcousticOptions())
         assert torch.equal(alone_codes, codes)
+
+
+def test_consistency_hears_who_speaks_and_where() -> None:
+    """Six synthetic voices, 3 s of each against 3 s of each: its own is the nearer."""
+    network, _ = load_consistency(model_folder("mini", "consistency"))
+    sides = []
+    for number in ("00", "05"):
+        crops = []
+        for voice in sorted(SPEECH.parents[1].glob("*/")):
+            file = voice / f"{voice.name}-{number}.opus"
+            if file.exists():
+                samples = read_audio(str(file), sample_rate=16_000).samples[0]
+                crops.append(torch.from_numpy(samples)[:45_000])
+        batch = torch.nn.utils.rnn.pad_sequence(crops, batch_first=True)  # [6, N]
+        with torch.inference_mode():
+            sides.append(network.embed(batch, torch.tensor([len(crop) for crop in crops])))
+    cosines = sides[0] @ sides[1].T  # [6, 6]
+    own = cosines.diagonal().mean()
+    other = (cosines.sum() - cosines.diagonal().sum()) / (36 - 6)
+    assert cosines.shape == (6, 6)
+    assert own > other + 0.2

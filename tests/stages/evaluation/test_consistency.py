@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from soundstorm_cli.main import run
-from stages import assets
 from stages.consistency.config import ConsistencyConfig, HeadConfig
 from stages.consistency.model import save_consistency
 from stages.consistency.network import ConsistencyNetwork
@@ -182,22 +181,15 @@ def test_a_rerun_embeds_nothing_and_says_the_same(
     assert "prompt_embedding" not in found.scores["speech"]["u0"]
 
 
-def test_the_shipped_model_is_the_default_where_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assets, "__file__", str(tmp_path / "__init__.py"))
-    measures, skipped = choose_measures(None, None)
-    assert "consistency" not in [measure.name for measure in measures]
-    assert "--consistency" in skipped["consistency"]
-    for model in (None, "mini"):
-        with pytest.raises(DataMismatch, match="with --consistency"):
-            choose_measures(["consistency"], None, consistency=model)
+def test_the_shipped_model_is_the_default(tmp_path: Path) -> None:
+    shipped = [
+        choose_measures(["consistency"], None, consistency=model) for model in (None, "mini")
+    ]
+    own, _ = choose_measures(["consistency"], None, consistency=str(save_model(tmp_path / "own")))
+    fingerprints = [measure.settings["model"] for (measure,), _ in shipped]
+    assert fingerprints[0] == fingerprints[1] != own[0].settings["model"]
     with pytest.raises(DataMismatch, match="nowhere is no model"):
         choose_measures(None, None, consistency=str(tmp_path / "nowhere"))
-    save_model(tmp_path / "mini" / "consistency")
-    for model in (None, "mini"):
-        (measure,), _ = choose_measures(["consistency"], None, consistency=model)
-        assert isinstance(measure, AcousticConsistency)
 
 
 def test_recordings_are_judged_from_the_command_line(
