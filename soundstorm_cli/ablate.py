@@ -54,8 +54,8 @@ def ablate(
         str,
         typer.Option(
             "--output", "-o",
-            help="A folder for ablation.json, table.md, figure-4.svg and each setting's tokens. "
-            "What is in it already is not made again.",
+            help="A folder for ablation.json, table.md, figure-4.svg, passes.png and each "
+            "setting's tokens. What is in it already is not made again.",
         ),
     ],
     inputs: Annotated[
@@ -77,7 +77,7 @@ def ablate(
         typer.Option(
             "--first-level", min=1, metavar="N",
             help="Passes of the first level, with greedy further levels. May be repeated, as may "
-            "the next two; without any of the three: 1, 2, 4, 8, 16 and 32, twice more passes on "
+            "the next three; without any of the four: 1, 2, 4, 8, 16 and 32, twice more passes on "
             "further levels, and temperatures 0, 0.5 and 0.8.",
         ),
     ] = None,
@@ -85,12 +85,20 @@ def ablate(
         list[str] | None,
         typer.Option(
             "--iterations", metavar="LIST",
-            help="Passes of each level, as decode takes them, such as 32,32,16,1.",
+            help="Passes of each level, as decode takes them, such as 32,32,16,1 or 16,1x4.",
         ),
     ] = None,
     temperature: Annotated[
         list[float] | None,
         typer.Option("--temperature", min=0.0, help="Of sampling, with the default's passes."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--setting", metavar="LIST",
+            help="Passes of each level with a temperature of their own, such as "
+            "'8,1x4 temperature=0.5'.",
+        ),
     ] = None,
     default: Annotated[
         str,
@@ -174,6 +182,7 @@ def ablate(
         first_level=first_level,
         iterations=iterations,
         temperatures=temperature,
+        settings=setting,
         default=default,
     )
     with open_inputs(given) as source:

@@ -25,6 +25,7 @@ from soundstorm_cli.common import (
     resolve_input,
     resolve_output,
     run_with_progress,
+    say,
 )
 from soundstorm_cli.semantic_options import generation_batch
 from soundstorm_cli.voice import VoiceSource, load_voice
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
     MakePrompt = Callable[[TokenModel], Prompt | None]
 
 NAME = "decode"
-OWN_OPTIONS = {"soundstorm": ("model", "iterations", "trace"), "audiolm": ("coarse", "fine")}
+OWN_OPTIONS = {
+    "soundstorm": ("model", "iterations", "trace", "compile"),
+    "audiolm": ("coarse", "fine"),
+}
 """By method, the options that no other method has."""
 
 
@@ -92,7 +96,8 @@ def decode(
         str,
         typer.Option(
             "--iterations",
-            help="Passes of each level, coarse first; the last number repeats. 1 is greedy.",
+            help="Passes of each level, coarse first; the last term repeats. 1 is greedy; 1x4 is "
+            "one pass for four levels together (docs/passes.md).",
         ),
     ] = "16,1",
     levels: Annotated[
@@ -148,6 +153,21 @@ def decode(
             "its confidence.",
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            help="float32; int8, on a CPU; bfloat16 or float16, by SoundStorm on a GPU or a CPU "
+            "that has them: faster and a little less exact (docs/precision.md).",
+        ),
+    ] = "float32",
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the passes, up to minutes for each length: for many rows on a GPU.",
+        ),
+    ] = False,
     batch_seconds: Annotated[
         float | None,
         typer.Option(
@@ -178,6 +198,9 @@ def decode(
     if trace is not None and not trace.endswith(".parquet"):
         raise DataMismatch(f"--trace {trace} must be a .parquet file")
     with open_inputs(resolve_input(inputs)) as source, ExitStack() as stack:
+        import torch
+
+        from stages.nn.precision import is_slow
         from stages.soundstorm.trace import TraceFile
 
         place = pick_device(device)
@@ -187,8 +210,9 @@ def decode(
         decoder: RowDecoder
         if method == "audiolm":
             decoder = _audiolm(
-                coarse, fine, levels, place, make_prompt, batch, temperature=temperature, seed=seed
-            )
+                coarse, fine, levels, place, make_prompt, batch,
+                temperature=temperature, seed=seed, precision=precision,
+            )  # fmt: skip
         else:
 
             def open_trace(count: int) -> TraceFile | None:
@@ -196,8 +220,10 @@ def decode(
 
             decoder = _soundstorm(
                 model, levels, iterations, place, make_prompt, batch, open_trace,
-                temperature=temperature, seed=seed,
+                temperature=temperature, seed=seed, precision=precision, compiled=compile,
             )  # fmt: skip
+        if is_slow(precision, torch.device(place)):
+            say(f"{NAME}: this CPU imitates {precision}: float32 is faster", quiet=quiet)
         result = run_with_progress(
             decoder, source, output=target, shard=part, force=force, quiet=quiet
         )
@@ -226,6 +252,8 @@ def _soundstorm(
     *,
     temperature: float,
     seed: int,
+    precision: str,
+    compiled: bool,
 ) -> RowDecoder:
     import torch
 
@@ -234,7 +262,12 @@ def _soundstorm(
     from stages.soundstorm.model import from_model_file
     from stages.soundstorm.schedule import parse_iterations
 
-    model = from_model_file(model_folder(folder, "soundstorm"), torch.device(place))
+    model = from_model_file(
+        model_folder(folder, "soundstorm"),
+        torch.device(place),
+        precision=precision,
+        compiled=compiled,
+    )
     count = _level_count(levels, model)
     options = DecodeOptions(
         iterations=parse_iterations(iterations, count), temperature=temperature, seed=seed
@@ -260,6 +293,7 @@ def _audiolm(
     *,
     temperature: float,
     seed: int,
+    precision: str,
 ) -> RowDecoder:
     import torch
 
@@ -268,6 +302,7 @@ def _audiolm(
     from stages.audiolm.decoder import AudioLMDecoder
     from stages.audiolm.model import from_model_file, join_stages
     from stages.audiolm.sampling import Sampling
+    from stages.nn.precision import to_precision
 
     device = torch.device(place)
     coarse = from_model_file(model_folder(coarse_folder, "audiolm-coarse"), CoarseConfig, device)
@@ -281,6 +316,9 @@ def _audiolm(
             f"--method audiolm needs --fine for more levels than the {coarse.config.levels} that "
             f"{coarse_folder} makes"
         )
+    for stage in (coarse, fine):
+        if stage is not None:
+            to_precision(stage.network, precision, device)
     model = join_stages(coarse, fine, coarse_where=coarse_folder, fine_where=str(fine_folder))
     sampling = Sampling(temperature=temperature)
     return AudioLMDecoder(
@@ -290,6 +328,7 @@ def _audiolm(
         levels=_level_count(levels, model),
         prompt=make_prompt(model),
         batch_seconds=batch_seconds,
+        precision=precision,
     )
 
 

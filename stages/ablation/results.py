@@ -19,6 +19,7 @@ from stages.shards.writer import atomic_path
 
 ABLATION_JSON = "ablation.json"
 FIGURE_SVG = "figure-4.svg"
+PASSES_PNG = "passes.png"
 STAR = "A star marks a difference whose 95 % interval does not reach zero."
 
 Differences = dict[str, dict[str, Estimate]]
@@ -118,10 +119,10 @@ def grids(result: Mapping[str, Any], metrics: Sequence[Metric]) -> list[Grid]:
 
 
 def write(folder: Path, result: Mapping[str, Any], metrics: Sequence[Metric]) -> str | None:
-    """Write `ablation.json`, `table.md` and, if it can be drawn, `figure-4.svg`.
+    """Write `ablation.json`, `table.md` and, if they can be drawn, `passes.png`, `figure-4.svg`.
 
     Returns:
-        Why there is no figure, or None where there is.
+        Why there is no Figure 4, or None where there is.
 
     Raises:
         StageFailure: if the folder cannot be written to.
@@ -133,9 +134,13 @@ def write(folder: Path, result: Mapping[str, Any], metrics: Sequence[Metric]) ->
         path.write_text(f"{markdown(grids(result, metrics))}\n{STAR}\n")
     if find_spec("matplotlib") is None:
         return "matplotlib is not installed: pip install 'soundstorm[eval]'"
-    from stages.report.figures import figure_4
+    from stages.report.figures import figure_4, figure_passes
     from stages.report.svg import save_svg
 
+    by_passes = figure_passes(result)
+    if by_passes is not None:
+        with atomic_path(folder / PASSES_PNG) as path:
+            by_passes.savefig(path, format="png", dpi=150, metadata={"Software": None})
     figure = figure_4(result)
     if figure is None:
         return "it needs two settings that differ in the first level alone, and a metric of both"

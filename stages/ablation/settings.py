@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
 from typing import Any
 
 from stages.errors import DataMismatch
-from stages.soundstorm.schedule import PAPER_ITERATIONS, parse_iterations
+from stages.soundstorm.schedule import PAPER_ITERATIONS, iterations_text, parse_iterations
 
 DEFAULT = "default"
 FIRST_LEVEL = "first level"
 FURTHER_LEVELS = "further levels"
 TEMPERATURE = "temperature"
+PASSES = "passes"
 
 FIRST_LEVEL_PASSES = (1, 2, 4, 8, 16, 32)
 """Figure 4's axis."""
@@ -33,7 +33,7 @@ class Setting:
     """What it is compared for."""
 
     iterations: tuple[int, ...]
-    """Passes of each level, coarse first."""
+    """Passes of each level, coarse first; 0 where it is taken together with the one before it."""
 
     temperature: float
     """0 where every level has one pass: nothing is sampled then."""
@@ -45,21 +45,17 @@ class Setting:
 
     @property
     def greedy(self) -> bool:
-        """Whether every level takes its likeliest tokens at once."""
-        return max(self.iterations) == 1
-
-    @property
-    def first_level_only(self) -> bool:
-        """Whether all levels but the first are greedy."""
-        return max(self.iterations[1:], default=1) == 1
+        """Whether every level takes its likeliest tokens at once, and has a pass of its own."""
+        return set(self.iterations) == {1}
 
     @property
     def name(self) -> str:
-        """What its folder is called, such as `16-1`, `greedy` or `16-1-t0.5`."""
+        """What its folder is called, such as `16-1`, `greedy`, `16-1x4` or `16-1-t0.5`."""
         if self.greedy:
             return "greedy"
-        text = "-".join(map(str, _shortest(self.iterations)))
-        return text if self.temperature == 1.0 else f"{text}-t{self.temperature:g}"
+        text = iterations_text(self.iterations).replace(",", "-")
+        plain = max(self.iterations) == 1 or self.temperature == 1.0
+        return text if plain else f"{text}-t{self.temperature:g}"
 
     def same_as(self, other: Setting) -> bool:
         """Whether both decode alike, whatever they are compared for."""
@@ -92,6 +88,7 @@ def plan(
     first_level: Sequence[int] | None = None,
     iterations: Sequence[str] | None = None,
     temperatures: Sequence[float] | None = None,
+    settings: Sequence[str] | None = None,
     default: str = PAPER_ITERATIONS,
 ) -> Plan:
     """Choose the settings; where none is asked for, the paper's and a few temperatures.
@@ -101,12 +98,14 @@ def plan(
         first_level: passes of the first level, each with greedy further levels.
         iterations: lists of passes as `decode --iterations` takes them, at temperature 1.
         temperatures: of sampling, each with the default's passes.
+        settings: lists of passes, each with what else is particular about it: see
+            `parse_setting`.
         default: passes of the setting that all others are held against, at temperature 1.
 
     Raises:
         DataMismatch: if a setting is malformed, or the default is the only one.
     """
-    if not (first_level or iterations or temperatures):
+    if not (first_level or iterations or temperatures or settings):
         first_level, temperatures = FIRST_LEVEL_PASSES, TEMPERATURES
         # A model with few levels has no third to give 16 passes to.
         iterations = [",".join(text.split(",")[:levels]) for text in FURTHER_PASSES]
@@ -121,19 +120,49 @@ def plan(
         _setting(FURTHER_LEVELS, parse_iterations(text, levels)) for text in iterations or ()
     ]
     wanted += [_setting(TEMPERATURE, reference, value) for value in temperatures or ()]
+    wanted += [parse_setting(text, levels) for text in settings or ()]
     base = _setting(DEFAULT, reference)
-    settings: list[Setting] = []
+    found: list[Setting] = []
     for setting in [*wanted, base]:
-        if not any(setting.same_as(other) for other in settings):
-            settings.append(setting)
-    chosen = next(setting for setting in settings if setting.same_as(base))
-    if len(settings) == 1:
+        if not any(setting.same_as(other) for other in found):
+            found.append(setting)
+    chosen = next(setting for setting in found if setting.same_as(base))
+    if len(found) == 1:
         raise DataMismatch(
             f"{chosen.name} is the default itself: name another setting to hold against it"
         )
     if chosen.group == DEFAULT:
-        settings = [chosen, *settings[:-1]]
-    return Plan(settings=settings, default=chosen)
+        found = [chosen, *found[:-1]]
+    return Plan(settings=found, default=chosen)
+
+
+def parse_setting(text: str, levels: int, *, option: str = "--setting") -> Setting:
+    """Read passes with a temperature of their own.
+
+    Args:
+        text: a list of passes as `decode --iterations` takes it, and after a blank perhaps the
+            temperature (else 1): `8,1 temperature=0.5`.
+        levels: Q, of the model.
+        option: what the user wrote it after, for messages.
+
+    Raises:
+        DataMismatch: if it is anything else.
+    """
+    passes, _, rest = text.strip().partition(" ")
+    iterations = parse_iterations(passes, levels, option=option)
+    if not rest:
+        return _setting(PASSES, iterations)
+    name, _, value = rest.strip().partition("=")
+    try:
+        temperature = float(value)
+    except ValueError:
+        name = ""
+    if name != "temperature":
+        raise DataMismatch(
+            f"{option} {text} does not go on with a temperature, as in "
+            f"{PAPER_ITERATIONS} temperature=0.5"
+        )
+    return _setting(PASSES, iterations, temperature)
 
 
 def _setting(group: str, iterations: tuple[int, ...], temperature: float = 1.0) -> Setting:
@@ -143,10 +172,3 @@ def _setting(group: str, iterations: tuple[int, ...], temperature: float = 1.0) 
     return Setting(
         group=group, iterations=iterations, temperature=0.0 if greedy else float(temperature)
     )
-
-
-def _shortest(iterations: tuple[int, ...]) -> list[int]:
-    """The list without the repeats at its end, as a user writes it."""
-    last = iterations[-1]
-    head = list(dropwhile(lambda passes: passes == last, reversed(iterations)))
-    return [*reversed(head), last]

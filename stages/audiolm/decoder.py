@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages.audiolm.acoustic import AcousticOptions, generate_acoustic
 from stages.audiolm.model import AcousticModel
+from stages.nn.precision import FLOAT32
 from stages.soundstorm.decoding import DecodeRequest
 from stages.soundstorm.prompt import Prompt
 from stages.soundstorm.row_decoder import RowDecoder
@@ -25,6 +26,7 @@ class AudioLMDecoder(RowDecoder):
         levels: int | None = None,
         prompt: Prompt | None = None,
         batch_seconds: float = 0.0,
+        precision: str = FLOAT32,
     ) -> None:
         """Prepare to decode.
 
@@ -35,6 +37,7 @@ class AudioLMDecoder(RowDecoder):
             levels: no more than the model's; all of them if None.
             prompt: what every row starts from, if anything.
             batch_seconds: 0 takes one row at a time.
+            precision: of the networks.
         """
         wanted = levels or model.levels
         super().__init__(
@@ -45,6 +48,8 @@ class AudioLMDecoder(RowDecoder):
             **options.to_json(),
             "prompt": prompt.to_json() if prompt else None,
         }
+        if precision != FLOAT32:
+            self.settings["precision"] = precision
         self.models = {"audiolm-coarse": model.coarse.fingerprint}
         if model.fine is not None:
             self.models["audiolm-fine"] = model.fine.fingerprint

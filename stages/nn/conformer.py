@@ -100,11 +100,11 @@ class Attention(nn.Module):
             mask: `[B, T]` bool, true at real frames; None if all are.
         """
         # [B, T, 3 D] -> [3, B, heads, T, D / heads]
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        both, v = qkv.split((2, 1))
+        q, k = rotate(both, table).unbind()
         keys_mask = None if mask is None else mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(
-            rotate(q, table), rotate(k, table), v, attn_mask=keys_mask
-        )
+        attended = F.scaled_dot_product_attention(q, k, v.squeeze(0), attn_mask=keys_mask)
         out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))  # [B, T, D]
         return out
 
@@ -152,10 +152,12 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
         """`[B, T, D]` to `[B, T, D]`; see `Attention.forward` for `table` and `mask`."""
-        x = x + self.dropout(0.5 * self.feed_forward1(self.feed_forward1_norm(x)))
+        half1 = self.dropout(self.feed_forward1(self.feed_forward1_norm(x)))
+        x = torch.add(x, half1, alpha=0.5)
         x = x + self.dropout(self.attention(self.attention_norm(x), table, mask))
         x = x + self.dropout(self.convolution(self.convolution_norm(x), mask))
-        x = x + self.dropout(0.5 * self.feed_forward2(self.feed_forward2_norm(x)))
+        half2 = self.dropout(self.feed_forward2(self.feed_forward2_norm(x)))
+        x = torch.add(x, half2, alpha=0.5)
         out: Tensor = self.norm(x)
         return out
 

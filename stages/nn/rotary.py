@@ -42,6 +42,24 @@ def rotate(heads: Tensor, table: Tensor) -> Tensor:
         The same shape and type; the float32 table makes the arithmetic float32 at least.
     """
     cosine, sine = table.unbind()
+    if _for_use_alone(heads):
+        # The same products and sums, rounded as below and laid out alike, but over neighbours in
+        # memory: two to three times as fast. A factor of i exchanges a pair exactly, with the odd
+        # channel's sign turned; a factor of cosine and sine would be quicker, and round otherwise.
+        pairs = heads.float().contiguous().view(*heads.shape[:-1], -1, 2)
+        exchanged = torch.view_as_complex(pairs) * 1j
+        across = torch.view_as_real(exchanged).flatten(-2).mul_(sine.repeat_interleave(2, dim=-1))
+        along = pairs.flatten(-2) * cosine.repeat_interleave(2, dim=-1)
+        return along.add_(across).type_as(heads)
     even, odd = heads[..., 0::2], heads[..., 1::2]
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
     return turned.flatten(-2).type_as(heads)
+
+
+def _for_use_alone(heads: Tensor) -> bool:
+    """Whether these are on a CPU, of no gradient and no graph, and may be seen in pairs."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    if heads.device.type != "cpu" or heads.dtype == torch.float64:
+        return False
+    return heads.storage_offset() % 2 == 0

@@ -195,7 +195,7 @@ def _ablated_greedy(ablation: Mapping[str, Any] | None) -> Iterator[Finding]:
     if ablation is None or _default(ablation)["iterations"][0] != 16:
         return
     for row, found, metric in _quality_differences(ablation):
-        if max(row["iterations"]) == 1:
+        if set(row["iterations"]) == {1}:  # 0 would be a level taken together with another
             gain = negative(found)
             what = f"{heading(metric)}: {ablation['default']} less {row['name']}"
             yield finding(what, gain, metric, better(gain))

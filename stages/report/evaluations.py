@@ -80,10 +80,10 @@ class Judged:
 
     @property
     def greedy(self) -> bool:
-        """Whether each level was decoded in one pass: as its tokens say, or as its name does."""
+        """Whether each level had one pass of its own: as its tokens say, or as its name does."""
         if self.iterations is None:
             return "greedy" in self.name.lower()
-        return max(self.iterations) == 1
+        return set(self.iterations) == {1}
 
     @property
     def what(self) -> str:

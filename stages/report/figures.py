@@ -1,4 +1,4 @@
-"""The paper's figures 2, 3 and 4 from this toolkit's own numbers."""
+"""The paper's figures 2, 3 and 4 from this toolkit's own numbers, and quality by passes."""
 
 from __future__ import annotations
 
@@ -127,11 +127,9 @@ def figure_4(ablation: Mapping[str, Any]) -> Figure | None:
         None where fewer than two settings differ in the first level alone.
     """
     rows = first_level_rows(ablation)
-    shared = set.intersection(*(set(row["metrics"]) for row in rows)) if rows else set()
-    metrics = [metric for metric in columns(shared) if not metric.name.startswith(CER)]
+    metrics = _shared_metrics(rows)
     if len(rows) < 2 or not metrics:
         return None
-    metrics.sort(key=lambda metric: metric.name != QUALITY)  # the paper's own figure comes first
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH * max(1.3, len(metrics)), HEIGHT), layout="constrained")
         axes = figure.subplots(1, len(metrics), squeeze=False)[0]
@@ -139,6 +137,73 @@ def figure_4(ablation: Mapping[str, Any]) -> Figure | None:
             _iterations_panel(axis, rows, metric)
         _settle(figure)
     return figure
+
+
+def figure_passes(ablation: Mapping[str, Any]) -> Figure | None:
+    """Metrics over all passes of the network, with 95 % intervals: what fewer of them cost.
+
+    Args:
+        ablation: what `ablate` wrote.
+
+    Returns:
+        None where all settings take as many passes, or share no metric.
+    """
+    rows = sorted(ablation["rows"], key=lambda row: int(row["passes"]))
+    metrics = _shared_metrics(rows)
+    passes = sorted({row["passes"] for row in rows})
+    if len(passes) < 2 or not metrics:
+        return None
+    default = next(row for row in rows if row["default"])
+    kinds = [kind_of(row, default) for row in rows]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * max(1.3, len(metrics)), HEIGHT), layout="constrained")
+        axes = figure.subplots(1, len(metrics), squeeze=False)[0]
+        for axis, metric in zip(axes, metrics, strict=True):
+            for index, kind in enumerate(KINDS):
+                own = [row for row, its in zip(rows, kinds, strict=True) if its == kind]
+                if own:
+                    _passes_series(axis, own, metric, PALETTE[index], MARKERS[index], kind)
+            _whole_numbers(axis, passes)
+            axis.set_xlabel("passes of the network")
+            axis.set_title(_titled(metric), loc="left")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        _settle(figure)
+    return figure
+
+
+KINDS = ("level by level", "levels together", "another temperature")
+"""How a setting comes to have the passes that it has."""
+
+
+def kind_of(row: Mapping[str, Any], default: Mapping[str, Any]) -> str:
+    """Which of `KINDS` a setting is; the first that sets it apart from the default."""
+    if 0 in row["iterations"]:
+        return KINDS[1]
+    alike = max(row["iterations"]) == 1 or row["temperature"] == default["temperature"]
+    return KINDS[0] if alike else KINDS[2]
+
+
+def _passes_series(
+    axis: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    metric: Metric,
+    colour: str,
+    marker: str,
+    label: str,
+) -> None:
+    found = [row["metrics"][metric.name] for row in rows]
+    values = [metric.scale * value["value"] for value in found]
+    passes = [row["passes"] for row in rows]
+    known = all(value["low"] is not None for value in found)
+    margins = [
+        [metric.scale * abs(value[end] - value["value"]) for value in found]
+        for end in (("low", "high") if known else ())
+    ]
+    axis.errorbar(
+        passes, values, yerr=margins or None, color=colour, marker=marker, label=label,
+        linestyle="-" if label == KINDS[0] else "", elinewidth=0.8, capsize=2,
+    )  # fmt: skip
 
 
 def first_level_rows(ablation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -166,13 +231,29 @@ def _iterations_panel(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: Met
     axis.plot(
         passes, [metric.scale * value["value"] for value in found], color=PALETTE[0], marker="o"
     )
+    _whole_numbers(axis, passes)
+    axis.set_xlabel("iterations in the first level")
+    axis.set_title(_titled(metric), loc="left")
+
+
+def _shared_metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """What all settings have, without CER, which tells what WER tells."""
+    shared = set.intersection(*(set(row["metrics"]) for row in rows)) if rows else set()
+    metrics = [metric for metric in columns(shared) if not metric.name.startswith(CER)]
+    return sorted(metrics, key=lambda metric: metric.name != QUALITY)  # the paper's own is first
+
+
+def _titled(metric: Metric) -> str:
+    better = "higher" if metric.higher_is_better else "lower"
+    return f"{heading(metric)} ({better} is better)"
+
+
+def _whole_numbers(axis: Axes, numbers: Sequence[int]) -> None:
+    """A logarithmic axis with a mark at each of some numbers."""
     axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_locator(FixedLocator(passes))
+    axis.xaxis.set_major_locator(FixedLocator(numbers))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.set_xlabel("iterations in the first level")
-    better = "higher" if metric.higher_is_better else "lower"
-    axis.set_title(f"{heading(metric)} ({better} is better)", loc="left")
 
 
 def _legend_below(figure: Figure, axis: Axes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from stages.nn.precision import FLOAT32
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, DecodeTrace, decode
 from stages.soundstorm.model import SoundStormModel
 from stages.soundstorm.prompt import Prompt
@@ -50,6 +51,10 @@ class Decoder(RowDecoder):
             "seed": options.seed,
             "prompt": prompt.to_json() if prompt else None,
         }
+        if model.precision != FLOAT32:
+            self.settings["precision"] = model.precision
+        if model.compiled:  # which rounds otherwise
+            self.settings["compiled"] = True
         self.models = {"soundstorm": model.fingerprint}
         self._model = model
         self._options = options

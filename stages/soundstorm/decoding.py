@@ -14,7 +14,7 @@ from stages.nn.conformer import padding_mask
 from stages.shards.spec import TokenSpec
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.randomness import choose, row_noise
-from stages.soundstorm.schedule import masked_after, noise_multiplier
+from stages.soundstorm.schedule import Term, masked_after, noise_multiplier, terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,9 @@ class DecodeOptions:
     """How to decode."""
 
     iterations: tuple[int, ...]
-    """Passes of each level to decode, coarse first; fewer than Q leave finer levels undone."""
+    """Passes of each level to decode, coarse first; fewer than Q leave finer levels undone.
+
+    0 takes a level together with the one before it: in the same passes, and at the same frames."""
 
     temperature: float = 1.0
     """Of the distribution that candidates are sampled from (paper: 1); 0 takes the likeliest."""
@@ -31,8 +33,10 @@ class DecodeOptions:
     """With a row's id, it decides all that is random about the row."""
 
     def __post_init__(self) -> None:
-        if not self.iterations or min(self.iterations) < 1:
-            raise DataMismatch("every level to decode needs at least one pass")
+        if not self.iterations or self.iterations[0] < 1 or min(self.iterations) < 0:
+            raise DataMismatch(
+                "every level to decode needs at least one pass, or to go with the level before it"
+            )
         if not 0.0 <= self.temperature < float("inf"):
             raise DataMismatch(f"a temperature of {self.temperature} is not 0 or more")
 
@@ -105,7 +109,9 @@ class DecodeTrace:
     """How a row came about."""
 
     passes: Tensor
-    """`[T, levels]` int64: the pass that set a token, counted from 1; 0 where it was given."""
+    """`[T, levels]` int64: the pass that set a token, counted from 1; 0 where it was given.
+
+    Passes in which nothing was due count, too: the same level has the same numbers in all rows."""
 
     confidence: Tensor
     """`[T, levels]` float32: logit of the chosen candidate plus its noise; NaN where given."""
@@ -161,8 +167,8 @@ def decode_padded(
             f"{network.config.levels}"
         )
     state = _State(network, requests, options)
-    for level in range(len(options.iterations)):
-        _decode_level(network, state, level, options)
+    for term in terms(options.iterations):
+        _decode_term(network, state, term, options)
     return state.results(len(options.iterations))
 
 
@@ -181,7 +187,8 @@ class _State:
         semantic = torch.zeros(B, T, dtype=torch.long)
         tokens = torch.full((B, T, network.config.levels), mask_token)
         generated = torch.zeros(B, T, dtype=torch.bool)
-        sizes = [(count - 1, B, T) for count in options.iterations]
+        passes = [term.passes for term in terms(options.iterations) for _ in term.indices]
+        sizes = [(count - 1, B, T) for count in passes]
         choice = [torch.zeros(size) for size in sizes]
         gumbel = [torch.zeros(size) for size in sizes]
         for row, request in enumerate(requests):
@@ -189,7 +196,7 @@ class _State:
             semantic[row, :end] = request.semantic
             tokens[row, :start] = request.prompt
             generated[row, start:end] = True
-            noise = row_noise(options.seed, request.row_id, end - start, options.iterations)
+            noise = row_noise(options.seed, request.row_id, end - start, passes)
             for level, drawn in enumerate(noise):
                 choice[level][:, row, start:end] = drawn.choice
                 gumbel[level][:, row, start:end] = drawn.gumbel
@@ -220,9 +227,13 @@ class _State:
         ]
 
 
-def _decode_level(network: SoundStorm, state: _State, level: int, options: DecodeOptions) -> None:
-    """All passes of one level; levels finer than it are still masked, so the sum sees them so."""
-    iterations = options.iterations[level]
+def _decode_term(network: SoundStorm, state: _State, term: Term, options: DecodeOptions) -> None:
+    """All passes of one level, or of those that a term takes together.
+
+    Levels finer than it are still masked, so the sum sees them so. Levels of one term are masked
+    at the same frames: a pass keeps the frames whose candidates are surest together.
+    """
+    level, iterations = term.first, term.passes
     counts = [length - prompt for length, prompt in zip(state.lengths, state.prompts, strict=True)]
     column = state.tokens[:, :, level]  # [B, T], a view: what is set here is set there
     others = state.condition + network.embed_levels(state.tokens, skip=level)  # [B, T, D]
@@ -232,28 +243,35 @@ def _decode_level(network: SoundStorm, state: _State, level: int, options: Decod
         after = [masked_after(count, iteration, iterations) for count in counts]
         if before == after:  # few tokens and many passes: nothing is due in this one
             continue
+        if iteration > 0 and term.levels > 1:  # the level's companions were set in part, too
+            others = state.condition + network.embed_levels(state.tokens, skip=level)
         features = network.features_of(others + network.embed_level(level, column), state.mask)
         # The masked frames of each row, in order, then others up to the longest row's count.
         # Counts are known from the schedule, so nothing here waits for the device.
         masked = state.generated & (column == network.config.mask_token)
         frames = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : max(before)]
         wanted = features.gather(1, frames[:, :, None].expand(-1, -1, features.shape[-1]))
-        logits = network.head(level, wanted).float()  # [B, K, C]
-        if iteration == iterations - 1:
-            confidence, candidates = logits.max(dim=-1)  # [B, K]
-        else:
-            quantiles = state.choice[level][iteration].gather(1, frames)
-            candidates = _sample(logits, quantiles, options.temperature)
-            confidence = logits.gather(2, candidates[:, :, None]).squeeze(2)
-            noise = state.gumbel[level][iteration].gather(1, frames)
-            confidence = confidence + noise_multiplier(iteration, iterations) * noise
-        kept = _surest(confidence, torch.tensor(before), torch.tensor(before) - torch.tensor(after))
-        for table, new in (
-            (column, candidates),
-            (state.confidence[:, :, level], confidence),
-            (state.passes[:, :, level], torch.full_like(candidates, state.passes_done)),
-        ):
-            table.scatter_(1, frames, torch.where(kept, new, table.gather(1, frames)))
+        drawn = []
+        for index in term.indices:
+            logits = network.head(index, wanted).float()  # [B, K, C]
+            if iteration == iterations - 1:
+                confidence, candidates = logits.max(dim=-1)  # [B, K]
+            else:
+                quantiles = state.choice[index][iteration].gather(1, frames)
+                candidates = _sample(logits, quantiles, options.temperature)
+                confidence = logits.gather(2, candidates[:, :, None]).squeeze(2)
+                noise = state.gumbel[index][iteration].gather(1, frames)
+                confidence = confidence + noise_multiplier(iteration, iterations) * noise
+            drawn.append((candidates, confidence))
+        together = torch.stack([confidence for _, confidence in drawn]).sum(dim=0)
+        kept = _surest(together, torch.tensor(before), torch.tensor(before) - torch.tensor(after))
+        for index, (candidates, confidence) in zip(term.indices, drawn, strict=True):
+            for table, new in (
+                (state.tokens[:, :, index], candidates),
+                (state.confidence[:, :, index], confidence),
+                (state.passes[:, :, index], torch.full_like(candidates, state.passes_done)),
+            ):
+                table.scatter_(1, frames, torch.where(kept, new, table.gather(1, frames)))
 
 
 def _sample(logits: Tensor, quantiles: Tensor, temperature: float) -> Tensor:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
+from stages.nn.compiled import compile_conformer
 from stages.nn.model_file import load_model_file, network_with, save_model_file
+from stages.nn.precision import FLOAT32, check_precision, to_precision
 from stages.shards.spec import TokenSpec
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.network import SoundStorm
@@ -33,6 +35,12 @@ class SoundStormModel:
 
     fingerprint: str
     """SHA-256 hex of configuration and weights."""
+
+    precision: str = FLOAT32
+    """Of the network's arithmetic, one of `stages.nn.precision.PRECISIONS`."""
+
+    compiled: bool = False
+    """Whether the Conformer's passes are compiled."""
 
     @property
     def levels(self) -> int:
@@ -61,12 +69,22 @@ def to_model_file(
     )
 
 
-def from_model_file(folder: Path, device: torch.device) -> SoundStormModel:
+def from_model_file(
+    folder: Path, device: torch.device, *, precision: str = FLOAT32, compiled: bool = False
+) -> SoundStormModel:
     """Read a model folder; the network comes in evaluation mode.
 
+    Args:
+        folder: of the model.
+        device: where the network is put.
+        precision: of its arithmetic (`stages.nn.precision`).
+        compiled: compile the Conformer's passes (`stages.nn.compiled`).
+
     Raises:
-        DataMismatch: if the folder holds no SoundStorm, or its parts contradict each other.
+        DataMismatch: if the folder holds no SoundStorm, or its parts contradict each other, or the
+            device does not know the precision or cannot compile it.
     """
+    check_precision(precision, device)
     file = load_model_file(folder, kind=KIND)
     config = SoundStormConfig.from_json(file.config, where=str(folder))
     if not {"semantic", "acoustic"} <= file.tokens.keys():
@@ -74,11 +92,18 @@ def from_model_file(folder: Path, device: torch.device) -> SoundStormModel:
     semantic = TokenSpec.from_json(file.tokens["semantic"])
     acoustic = TokenSpec.from_json(file.tokens["acoustic"])
     check_tokens(config, semantic, acoustic)
+    where = torch.device("cpu") if precision != FLOAT32 else device  # smaller before it is moved
+    network = network_with(lambda: SoundStorm(config), file.weights, folder, where)
+    network = to_precision(network, precision, device)
+    if compiled:
+        compile_conformer(network, device)
     return SoundStormModel(
-        network=network_with(lambda: SoundStorm(config), file.weights, folder, device),
+        network=network,
         semantic=semantic,
         acoustic=acoustic,
         fingerprint=file.fingerprint,
+        precision=precision,
+        compiled=compiled,
     )
 
 

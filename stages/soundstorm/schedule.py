@@ -1,8 +1,10 @@
-"""How many tokens stay masked after each pass of a level, and how loud the noise is (3.3)."""
+"""Passes of each level, tokens that stay masked after each, and how loud the noise is (3.3)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stages.errors import DataMismatch
 
@@ -38,29 +40,83 @@ def noise_multiplier(iteration: int, iterations: int) -> float:
     return 1.0 - iteration / (iterations - 1)
 
 
-def parse_iterations(text: str, levels: int, *, option: str = "--iterations") -> tuple[int, ...]:
-    """Read the passes of each level; the last number repeats for the levels after it.
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """Levels that share their passes: one in the paper, several where they are taken together."""
+
+    first: int
+    """0-based, the coarsest of them."""
+
+    levels: int
+
+    passes: int
+
+    @property
+    def indices(self) -> range:
+        """The 0-based levels, coarse first."""
+        return range(self.first, self.first + self.levels)
+
+
+def terms(iterations: Sequence[int]) -> list[Term]:
+    """Which levels share their passes.
 
     Args:
-        text: such as `16,1`: 16 passes at the first level and one at each other.
+        iterations: passes of each level, coarse first; 0 at a level that is taken together with
+            the one before it, in the passes of that.
+    """
+    starts = [level for level, passes in enumerate(iterations) if passes > 0]
+    ends = [*starts[1:], len(iterations)]
+    return [
+        Term(first=start, levels=end - start, passes=iterations[start])
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def parse_iterations(text: str, levels: int, *, option: str = "--iterations") -> tuple[int, ...]:
+    """Read the passes of each level; the last term repeats for the levels after it.
+
+    Args:
+        text: such as `16,1`: 16 passes at the first level and one at each other; or `16,1x4`: one
+            pass for each four further levels together, and for the fewer that are left at the end.
         levels: Q.
         option: what the user wrote it after, for messages.
 
+    Returns:
+        Q numbers as `terms` takes them: 0 where a level has no passes of its own.
+
     Raises:
-        DataMismatch: if it is no list of whole numbers, or longer than there are levels.
+        DataMismatch: if it is no list of such terms, or names more levels than there are.
     """
-    parts = text.split(",")
-    try:
-        numbers = [int(part) for part in parts]
-    except ValueError:
-        numbers = [0]
-    if min(numbers) < 1:
+    found = [_term(part) for part in text.split(",")]
+    if min(map(min, found)) < 1:
         raise DataMismatch(
             f"{option} {text} is no list of passes a level, each at least 1, such as "
-            f"{PAPER_ITERATIONS}"
+            f"{PAPER_ITERATIONS}, or {PAPER_ITERATIONS}x4 for one pass for each four levels"
         )
-    if len(numbers) > levels:
-        raise DataMismatch(
-            f"{option} {text} names {len(numbers)} levels while the model makes {levels}"
-        )
-    return tuple(numbers + numbers[-1:] * (levels - len(numbers)))
+    named = sum(count for _, count in found)
+    if named > levels:
+        raise DataMismatch(f"{option} {text} names {named} levels while the model makes {levels}")
+    passes, count = found[-1]
+    while named < levels:
+        found.append((passes, min(count, levels - named)))
+        named += found[-1][1]
+    return tuple(number for passes, count in found for number in (passes, *[0] * (count - 1)))
+
+
+def _term(part: str) -> tuple[int, int]:
+    """Passes, and the levels that share them, of `16` or `1x4`; zeros where it is neither."""
+    passes, joined, count = part.partition("x")
+    try:
+        return int(passes), int(count) if joined else 1
+    except ValueError:
+        return 0, 0
+
+
+def iterations_text(iterations: Sequence[int]) -> str:
+    """Passes of each level as a user writes them, as short as can be: `16,1` or `16,1x4`."""
+    found = [(term.passes, term.levels) for term in terms(iterations)]
+    if len(found) > 1 and found[-1][0] == found[-2][0] and found[-1][1] < found[-2][1]:
+        found.pop()  # what repeats is cut where the levels end
+    while len(found) > 1 and found[-1] == found[-2]:
+        found.pop()
+    return ",".join(f"{passes}x{count}" if count > 1 else f"{passes}" for passes, count in found)

@@ -75,6 +75,17 @@ def test_every_setting_is_decoded_judged_and_held_against_the_default(
     assert one == other
 
 
+def test_levels_taken_together_and_settings_of_their_own(ablate: Command, tmp_path: Path) -> None:
+    options = ("--iterations", "2,1x2", "--setting", "2,1x2 temperature=0.5", "--default", "2,1")
+    outcome = ablate(*options, "--limit", 2)
+    assert outcome.code == 0, outcome.err
+    rows = json.loads((tmp_path / "a" / "ablation.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["2-1", "2-1x2", "2-1x2-t0.5"]
+    levels = len(rows[0]["iterations"])
+    assert rows[1]["iterations"] == ([2] + [1, 0] * levels)[:levels]
+    assert rows[1]["passes"] == 2 + levels // 2
+
+
 def test_a_rerun_computes_nothing_and_an_interrupted_run_goes_on(
     ablate: Command, tmp_path: Path
 ) -> None:
@@ -125,6 +136,7 @@ def test_without_a_prompt(ablate: Command, tmp_path: Path) -> None:
     [
         (("--first-level", 16), "16-1 is the default itself"),
         (("--iterations", "2,x"), "--iterations 2,x is no list of passes"),
+        (("--setting", "2,1 heat=1"), "--setting 2,1 heat=1 does not go on"),
         (("--prompt-seconds", "x"), "--prompt-seconds x is no number"),
         (("--measures", "beauty"), "there is no measure beauty"),
     ],

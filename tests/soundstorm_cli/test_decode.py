@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +17,9 @@ import pytest
 import torch
 
 from soundstorm_cli.main import run
+from stages.audiolm.config import CoarseConfig
+from stages.audiolm.model import to_model_file as save_stage
+from stages.audiolm.network import StageNetwork
 from stages.codec.base import AcousticTokens, AudioBatch, Codec
 from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
@@ -222,6 +226,19 @@ def test_trace_levels_and_json(
     assert set(passes["u1"].ravel()) == {1, 2, 3, 4, 5}
 
 
+def test_levels_taken_together(soundstorm: Run, paths: SimpleNamespace, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.parquet"
+    out = tmp_path / "out.parquet"
+    assert soundstorm(paths.rows, "-o", str(out), "--iterations", "3x2", "--trace", str(trace)) == 0
+    for row in pq.read_table(trace).to_pylist():
+        passes = np.array(row["passes"])
+        assert set(passes[:, 0]) == {1, 2, 3}
+        assert np.array_equal(passes[:, 0], passes[:, 1])
+    with open_rows(str(out)) as source:
+        settings = source.provenance.stages[-1].settings
+    assert settings == {"iterations": [3, 0], "temperature": 1.0, "seed": 0, "prompt": None}
+
+
 def test_voice_from_shards(soundstorm: Run, paths: SimpleNamespace, tmp_path: Path) -> None:
     voice = ["--prompt", paths.rows, "--prompt-row", "u3", "--prompt-seconds", "0.4"]
     assert soundstorm(paths.rows, "-o", str(tmp_path / "a"), *voice) == 0
@@ -265,6 +282,8 @@ def test_voice_from_a_recording(
     [
         (["--iterations", "0"], "--iterations 0"),
         (["--iterations", "2,2,2"], "names 3 levels while the model makes 2"),
+        (["--iterations", "2,1x2"], "names 3 levels while the model makes 2"),
+        (["--iterations", "1x0"], "--iterations 1x0 is no list"),
         (["--levels", "3"], "more than the model's 2"),
         (["--prompt-seconds", "-1"], "--prompt-seconds -1"),
         (["--prompt-seconds", "three"], "--prompt-seconds three"),
@@ -272,6 +291,8 @@ def test_voice_from_a_recording(
         (["--trace", "trace.txt"], "must be a .parquet"),
         (["--shard", "3/2"], "--shard 3/2"),
         (["--device", "abacus"], "no device abacus"),
+        (["--precision", "int4"], "int4 is no precision: use one of float32, int8, bfloat16"),
+        (["--precision", "int8", "--compile"], "int8 passes cannot be compiled"),
         (["--prompt", "{rows}"], "4 rows: pick one"),
         (["--prompt", "{rows}", "--prompt-row", "u9"], "no row u9"),
         (["--prompt", "{rows}", "--prompt-row", "u0"], "needs both"),
@@ -312,3 +333,116 @@ def test_audio_is_no_input(
 ) -> None:
     assert soundstorm(str(speech_wav), "-o", str(tmp_path / "out")) == 2
     assert "run tokenize-semantic on it first" in capsys.readouterr().err
+
+
+def settings(path: Path) -> dict[str, Any]:
+    with open_rows(str(path)) as source:
+        return source.provenance.stages[-1].settings
+
+
+def test_precisions_are_part_of_the_settings(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path
+) -> None:
+    """float32 is the default, to the byte; another precision redoes a shard, and only once."""
+    plain, named, out = tmp_path / "plain.parquet", tmp_path / "named.parquet", tmp_path / "out"
+    assert soundstorm(paths.rows, "-o", str(plain)) == 0
+    assert soundstorm(paths.rows, "-o", str(named), "--precision", "float32") == 0
+    assert plain.read_bytes() == named.read_bytes()
+    assert set(settings(plain)) == {"iterations", "temperature", "seed", "prompt"}
+
+    def shards_written(*more: str) -> int:
+        assert soundstorm(paths.rows, "-o", str(out), "--json", *more) == 0
+        return int(json.loads(sys.stdout.getvalue().splitlines()[-1])["shards_written"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", io.StringIO())
+        for precision in ("float32", "int8", "bfloat16", "float16"):
+            assert shards_written("--precision", precision) == 1
+            assert shards_written("--precision", precision) == 0
+            assert settings(out).get("precision", "float32") == precision
+    assert {name: len(row["acoustic"]) for name, row in read(out).items()} == {
+        name: len(row["acoustic"]) for name, row in read(plain).items()
+    }
+
+
+def test_an_int8_row_is_the_same_alone(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path
+) -> None:
+    options = ["--precision", "int8", "--prompt-seconds", "0.3", "--keep-going"]
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "all"), *options) == 0
+    with open_rows(paths.rows) as source:
+        rows, origin = list(source.rows()), source.provenance
+    import pyarrow as pa
+
+    schema = pa.schema([ID, TEXT, SEMANTIC, acoustic_field(2)])
+    write_shard(tmp_path / "one.parquet", [rows[2:3]], schema, origin)
+    one = str(tmp_path / "one.parquet")
+    assert soundstorm(one, "-o", str(tmp_path / "alone"), *options) == 0
+    alone, together = read(tmp_path / "alone"), read(tmp_path / "all")
+    assert list(alone) == ["u2"]
+    assert np.array_equal(alone["u2"]["acoustic"], together["u2"]["acoustic"])
+
+
+def test_a_cpu_tells_what_it_imitates(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    for precision, told in (("float16", True), ("int8", False)):
+        arguments = [paths.rows, "-o", str(tmp_path / precision), "--precision", precision]
+        assert soundstorm(*arguments) == 0
+        said = f"decode: this CPU imitates {precision}: float32 is faster"
+        assert (said in capsys.readouterr().err) == told
+
+
+def test_compiled_passes_make_the_same_tokens(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.nn.compiled.BACKEND", "eager")
+    trace = tmp_path / "trace.parquet"
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "plain")) == 0
+    arguments = ["-o", str(tmp_path / "compiled"), "--compile", "--trace", str(trace)]
+    assert soundstorm(paths.rows, *arguments) == 0
+    assert settings(tmp_path / "compiled")["compiled"] is True
+    plain, compiled = read(tmp_path / "plain"), read(tmp_path / "compiled")
+    for name, row in plain.items():
+        assert np.array_equal(row["acoustic"], compiled[name]["acoustic"])
+    assert pq.read_table(trace).num_rows == 4
+
+
+def test_audiolm_in_int8(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    kmeans: tuple[Path, TokenSpec],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.manual_seed(0)
+    config = CoarseConfig(
+        semantic_codebook_size=5, codebook_size=8, levels=1, layers=1, heads=2, width=16,
+        feed_forward=32,
+    )  # fmt: skip
+    save_stage(
+        tmp_path / "coarse",
+        config=config,
+        weights=StageNetwork(config).state_dict(),
+        tokens={"semantic": kmeans[1], "acoustic": TinyCodec().spec},
+    )
+    coarse = ["--method", "audiolm", "--coarse", str(tmp_path / "coarse"), "--levels", "1"]
+    arguments = [paths.rows, *coarse, "--device", "cpu"]
+    for name in ("float32", "int8"):
+        out = ["-o", str(tmp_path / name), "--precision", name]
+        assert soundstorm(*arguments, *out, model=False) == 0
+    assert "precision" not in settings(tmp_path / "float32")
+    assert settings(tmp_path / "int8")["precision"] == "int8"
+    assert read(tmp_path / "int8")["u3"]["acoustic"].shape == (60, 1)
+    for more, sentence in (
+        (["--precision", "bfloat16"], "AudioLM does not run in bfloat16: use float32 or int8"),
+        (["--compile"], "--compile goes with --method soundstorm, not with audiolm"),
+    ):
+        capsys.readouterr()
+        assert soundstorm(*arguments, "-o", str(tmp_path / "refused"), *more, model=False) == 2
+        assert capsys.readouterr().err == f"soundstorm: {sentence}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.ablation.settings import plan
+from stages.ablation.settings import parse_setting, plan
 from stages.errors import DataMismatch
 
 
@@ -39,6 +39,23 @@ def test_only_what_is_asked_for_and_the_default() -> None:
     assert plan(4, iterations=["8"], default="4,2,1").settings[0].group == "default"
 
 
+def test_levels_taken_together_have_names_and_passes_of_their_own() -> None:
+    assert names(iterations=["16,1x3", "1x4", "1,1x2"]) == ["16-1", "16-1x3", "1x4", "1-1x2"]
+    chosen = plan(12, iterations=["16,1x4", "1,1x11"], default="16,1")
+    together, greedy = chosen.settings[1:]
+    assert together.iterations == (16, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0)
+    assert (together.passes, together.temperature) == (19, 1.0)
+    assert (greedy.passes, greedy.temperature, greedy.greedy) == (2, 0.0, False)
+
+
+def test_a_setting_of_its_own_has_all_options() -> None:
+    setting = parse_setting("8,1x2 temperature=0.5", 3)
+    assert (setting.group, setting.name) == ("passes", "8-1x2-t0.5")
+    assert (setting.iterations, setting.temperature) == ((8, 1, 0), 0.5)
+    assert parse_setting("1,1x2 temperature=0.5", 3).name == "1-1x2"  # nothing is sampled
+    assert names(settings=["8,1", "8,1 temperature=0.5"]) == ["16-1", "8-1", "8-1-t0.5"]
+
+
 def test_shallow_models_take_what_they_can() -> None:
     assert "16" in [setting.name for setting in plan(2).settings]
     assert plan(1, first_level=[2], default="16").default.iterations == (16,)
@@ -52,6 +69,11 @@ def test_shallow_models_take_what_they_can() -> None:
         ({"iterations": ["1,1,1,1,1"]}, "names 5 levels while the model makes 4"),
         ({"first_level": [16]}, "16-1 is the default itself"),
         ({"temperatures": [float("inf")]}, "is not 0 or more"),
+        ({"settings": [""]}, "--setting  is no list"),
+        ({"settings": ["1x5"]}, "names 5 levels while the model makes 4"),
+        ({"settings": ["4,1 temperature=x"]}, "--setting 4,1 temperature=x does not go on"),
+        ({"settings": ["4,1 heat=1"]}, "--setting 4,1 heat=1 does not"),
+        ({"settings": ["4,1 temperature=-1"]}, "is not 0 or more"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(options: dict[str, object], sentence: str) -> None:

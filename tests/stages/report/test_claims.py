@@ -54,6 +54,16 @@ def test_claims_that_the_scores_support(evaluation: Path, ablation: dict[str, An
     ]
 
 
+def test_levels_taken_together_are_not_the_papers_greedy_decoding(
+    evaluation: Path, ablation: dict[str, Any]
+) -> None:
+    read = read_evaluations([str(evaluation)])
+    before = claims(read, ablation)
+    (greedy,) = [row for row in ablation["rows"] if row["name"] == "greedy"]
+    ablation["rows"].append(greedy | {"name": "1x2", "iterations": [1, 0], "passes": 1})
+    assert claims(read, ablation) == before
+
+
 def test_claims_that_the_scores_contradict_or_leave_open(evaluation: Path) -> None:
     change(evaluation, "soundstorm", "word_errors", [9, 9, 9, 0, 9, 4])
     change(evaluation, "soundstorm", "dnsmos_overall", [1.0, 5.0, 3.0, 1.0, 5.0, 3.0])

@@ -43,6 +43,18 @@ def test_a_file_without_sources_or_lengths_is_read_too(evaluation: Path) -> None
     assert read.lengths == {}
 
 
+def test_levels_taken_together_are_not_greedy(evaluation: Path) -> None:
+    path = evaluation / "scores.json"
+    value = json.loads(path.read_text())
+    decode = value["sources"]["systems"]["greedy"]["stages"][-1]
+    decode["settings"]["iterations"] = [1, 0]
+    path.write_text(json.dumps(value))
+    (read,) = read_evaluations([str(evaluation)])
+    (system,) = [one for one in read.systems if one.name == "greedy"]
+    assert system.iterations == [1, 0]
+    assert not system.greedy
+
+
 def test_equal_names_of_two_evaluations_are_told_apart(evaluation: Path) -> None:
     other = evaluation.with_name("other")
     evaluation.rename(other).mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from stages.report.figures import figure_2, figure_3, figure_4
+from stages.report.figures import figure_2, figure_3, figure_4, figure_passes
 from stages.report.svg import INK, inline_svg, save_svg
 
 CURVES = {
@@ -61,6 +61,31 @@ def test_iterations_are_of_settings_that_differ_in_the_first_level(
     assert axis.get_title(loc="left") == "Audio quality (DNSMOS) (higher is better)"
     ablation["rows"] = [row for row in ablation["rows"] if row["default"]]
     assert figure_4(ablation) is None
+
+
+def test_passes_are_all_of_the_network_and_kinds_of_settings_are_told_apart(
+    ablation: dict[str, Any],
+) -> None:
+    base = next(row for row in ablation["rows"] if row["default"])
+    ablation["rows"] += [
+        base | {"name": "1x2", "iterations": [1, 0], "passes": 1, "temperature": 0.0,
+                "default": False},
+        base | {"name": "16-1-t0.5", "temperature": 0.5, "default": False},
+    ]  # fmt: skip
+    figure = figure_passes(ablation)
+    assert figure is not None
+    (axis,) = figure.axes
+    passes = {bar.get_label(): list(bar.lines[0].get_xdata()) for bar in axis.containers}
+    assert passes == {
+        "level by level": [2, 17, 32, 33],
+        "levels together": [1],
+        "another temperature": [17],
+    }
+    drawn = figure_4(ablation)
+    assert drawn is not None
+    assert list(drawn.axes[0].get_lines()[0].get_xdata()) == [1, 16, 32]
+    ablation["rows"] = [base]
+    assert figure_passes(ablation) is None
 
 
 def test_a_file_is_the_same_bytes_each_time(tmp_path: Path) -> None:

@@ -116,32 +116,42 @@ def _naive_decode(
     passes = [[0] * Q for _ in range(T)]
     for t in range(P):
         tokens[t] = [int(code) for code in request.prompt[t]]
-    noise = row_noise(options.seed, request.row_id, T - P, options.iterations)
-    pass_number = 0
+    groups: list[tuple[list[int], int]] = []  # levels that share their passes, and those
     for q, n in enumerate(options.iterations):
+        if n == 0:
+            groups[-1][0].append(q)
+        else:
+            groups.append(([q], n))
+    noise = row_noise(
+        options.seed, request.row_id, T - P, [n for levels, n in groups for _ in levels]
+    )
+    pass_number = 0
+    for levels, n in groups:
         for i in range(n):
             pass_number += 1
-            masked = [t for t in range(T) if tokens[t][q] == mask]
+            masked = [t for t in range(T) if tokens[t][levels[0]] == mask]
             with torch.inference_mode():
                 features = network.features(torch.tensor([tokens]), request.semantic[None])
                 all_logits: Tensor = torch.stack([network.head(k, features[0]) for k in range(Q)])
-            candidates: dict[int, int] = {}
-            confidence: dict[int, float] = {}
+            candidates: dict[tuple[int, int], int] = {}
+            confidence: dict[int, float] = dict.fromkeys(masked, 0.0)
             for t in masked:
-                logits = [float(value) for value in all_logits[q, t]]
-                if i == n - 1:
-                    candidates[t] = max(range(len(logits)), key=lambda c: logits[c])
-                    confidence[t] = logits[candidates[t]]
-                    continue
-                quantile = float(noise[q].choice[i, t - P])
-                candidates[t] = _inverse(logits, options.temperature, quantile)
-                gumbel = float(noise[q].gumbel[i, t - P])
-                confidence[t] = logits[candidates[t]] + (1 - i / (n - 1)) * gumbel
+                for q in levels:
+                    logits = [float(value) for value in all_logits[q, t]]
+                    if i == n - 1:
+                        candidates[t, q] = max(range(len(logits)), key=lambda c: logits[c])
+                        confidence[t] += logits[candidates[t, q]]
+                        continue
+                    quantile = float(noise[q].choice[i, t - P])
+                    candidates[t, q] = _inverse(logits, options.temperature, quantile)
+                    gumbel = float(noise[q].gumbel[i, t - P])
+                    confidence[t] += logits[candidates[t, q]] + (1 - i / (n - 1)) * gumbel
             stay = math.floor((T - P) * math.cos(math.pi / 2 * (i + 1) / n) + 1e-9)
             surest = sorted(masked, key=lambda t: -confidence[t])
             for t in surest[: len(masked) - stay]:
-                tokens[t][q] = candidates[t]
-                passes[t][q] = pass_number
+                for q in levels:
+                    tokens[t][q] = candidates[t, q]
+                    passes[t][q] = pass_number
     return tokens, passes
 
 

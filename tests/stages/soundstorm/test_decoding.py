@@ -27,8 +27,22 @@ PROMPTS = [0, 4, 0, 15, 7, 12]
         DecodeOptions(iterations=(5, 3, 2), seed=7),
         DecodeOptions(iterations=(8, 1, 1), temperature=0.6, seed=1),
         DecodeOptions(iterations=(4, 4, 4), temperature=0.0),
+        DecodeOptions(iterations=(6, 1, 0)),
+        DecodeOptions(iterations=(5, 0, 2), seed=3),
+        DecodeOptions(iterations=(4, 0, 0), temperature=0.8, seed=2),
+        DecodeOptions(iterations=(1, 0, 0)),
     ],
-    ids=["paper", "greedy", "several", "cool", "likeliest"],
+    ids=[
+        "paper",
+        "greedy",
+        "several",
+        "cool",
+        "likeliest",
+        "finer together",
+        "coarser together",
+        "all together",
+        "at once",
+    ],
 )
 def test_agrees_with_its_naive_twin(  # type: ignore[no-untyped-def]
     network: SoundStorm, make_requests, naive_decode, options: DecodeOptions
@@ -139,7 +153,8 @@ def test_request_refusals(
 
 
 @pytest.mark.parametrize(
-    "change", [{"iterations": ()}, {"iterations": (2, 0)}, {"temperature": -1.0},
+    "change", [{"iterations": ()}, {"iterations": (0, 2)}, {"iterations": (2, -1)},
+               {"temperature": -1.0},
                {"temperature": float("nan")}]
 )  # fmt: skip
 def test_option_refusals(change: dict[str, object]) -> None:

@@ -22,56 +22,82 @@ from stages.soundstorm.randomness import row_noise
 
 MASK = SIZE = 11
 ITERATIONS = (6, 3, 1)
+TOGETHER = (4, 3, 0)
+"""The second and the third level in the same three passes."""
+Passes = list[tuple[list[int], int, int]]
+"""Of each pass its levels, its place among the passes of those, and how many those are."""
 MakeSpy = Callable[[], Any]
 Broken = Callable[..., ModuleType]
 LENGTHS, PROMPTS = [30, 17, 24, 9], [5, 0, 24, 3]
 
 
+def passes_of(iterations: Sequence[int]) -> Passes:
+    groups: list[list[int]] = []
+    for level, count in enumerate(iterations):
+        groups += [[level]] if count else []
+        groups[-1] += [] if count else [level]
+    return [
+        (levels, i, iterations[levels[0]])
+        for levels in groups
+        for i in range(iterations[levels[0]])
+    ]
+
+
 def check_decoding(
-    module: ModuleType, requests: Sequence[DecodeRequest], make_spy: MakeSpy
+    module: ModuleType,
+    requests: Sequence[DecodeRequest],
+    make_spy: MakeSpy,
+    iterations: tuple[int, ...] = ITERATIONS,
 ) -> None:
     """Assert every invariant of decoding on the `decode_padded` of a module."""
     spy = make_spy()
-    options = DecodeOptions(iterations=ITERATIONS)
+    options = DecodeOptions(iterations=iterations)
     results = module.decode_padded(spy, requests, options)
     inputs = torch.stack(spy.inputs)  # [passes, B, T, Q]
-    assert len(inputs) == sum(ITERATIONS), "the number of passes"
+    passes = passes_of(iterations)
+    assert len(inputs) == len(passes) == sum(iterations), "the number of passes"
     for row, (request, result) in enumerate(zip(requests, results, strict=True)):
         T, P = len(request.semantic), len(request.prompt)
         assert (inputs[:, row, T:] == MASK).all(), "padding is a valid code"
-        check_inputs(inputs[:, row, :T], request, result)
-        check_confidence(spy, inputs[:, row, :T], request, result)
+        check_inputs(passes, inputs[:, row, :T], request, result)
+        check_confidence(spy, passes, inputs[:, row, :T], request, result)
         assert (result.acoustic < SIZE).all(), "a token was never set"
         assert torch.equal(result.acoustic[:P], request.prompt), "the prompt comes out changed"
         alone = module.decode(make_spy(), [request], options)[0]
         assert torch.equal(alone.acoustic, result.acoustic), "neighbours change a row"
 
 
-def check_inputs(inputs: Tensor, request: DecodeRequest, result: Decoded) -> None:
+def check_inputs(passes: Passes, inputs: Tensor, request: DecodeRequest, result: Decoded) -> None:
     """Assert that each pass saw what was known before it: `[passes, T, Q]`."""
     P = len(request.prompt)
     generated = len(request.semantic) - P
-    passes = [(level, i, n) for level, n in enumerate(ITERATIONS) for i in range(n)]
-    for seen, (level, i, count) in zip(inputs, passes, strict=True):
+    for seen, (levels, i, count) in zip(inputs, passes, strict=True):
         current, final = seen[P:], result.acoustic[P:]
         due = math.floor(generated * math.cos(math.pi / 2 * i / count) + 1e-9)
-        assert int((current[:, level] == MASK).sum()) == due, "not the schedule's count"
-        assert (current[:, level + 1 :] == MASK).all(), "a finer level is set early"
-        assert (current[:, :level] != MASK).all(), "a coarser level is not done"
+        own = current[:, levels] == MASK
+        assert (own.sum(dim=0) == due).all(), "not the schedule's count"
+        assert (own == own[:, :1]).all(), "levels taken together are set at different frames"
+        assert (current[:, levels[-1] + 1 :] == MASK).all(), "a finer level is set early"
+        assert (current[:, : levels[0]] != MASK).all(), "a coarser level is not done"
         assert torch.equal(seen[:P], request.prompt), "the prompt is not seen"
         known = current != MASK
         assert torch.equal(current[known], final[known]), "a set token changed later"
 
 
 def check_confidence(
-    spy: SoundStorm, inputs: Tensor, request: DecodeRequest, result: Decoded
+    spy: SoundStorm, passes: Passes, inputs: Tensor, request: DecodeRequest, result: Decoded
 ) -> None:
     """Assert that confidences are logits with the right noise, and last passes greedy."""
     P = len(request.prompt)
     final = result.acoustic[P:]
-    noise = row_noise(0, request.row_id, len(final), ITERATIONS)
-    passes = [(level, i, n) for level, n in enumerate(ITERATIONS) for i in range(n)]
-    for number, (level, i, count) in enumerate(passes):
+    counts = {level: count for levels, _, count in passes for level in levels}
+    noise = row_noise(0, request.row_id, len(final), list(counts.values()))
+    own = [
+        (number, level, i, count)
+        for number, (levels, i, count) in enumerate(passes)
+        for level in levels
+    ]
+    for number, level, i, count in own:
         set_now = (result.trace.passes[P:, level] == number + 1).nonzero()[:, 0]
         with torch.inference_mode():
             features = spy.features(inputs[number][None], request.semantic[None])
@@ -96,13 +122,13 @@ def requests(make_requests) -> list[DecodeRequest]:  # type: ignore[no-untyped-d
 def test_decoding_keeps_its_invariants(
     requests: list[DecodeRequest], make_spy: MakeSpy, broken: Broken
 ) -> None:
-    check_decoding(stages.soundstorm.decoding, requests, make_spy)
-    check_decoding(
-        broken(stages.soundstorm.decoding), requests, make_spy
-    )  # copying alone breaks nothing
+    copied = broken(stages.soundstorm.decoding)  # copying alone breaks nothing
+    for module in (stages.soundstorm.decoding, copied):
+        for iterations in (ITERATIONS, TOGETHER):
+            check_decoding(module, requests, make_spy, iterations)
 
 
-IMPORT = "from stages.soundstorm.schedule import masked_after, noise_multiplier"
+IMPORT = "from stages.soundstorm.schedule import Term, masked_after, noise_multiplier, terms"
 NOISE = "noise_multiplier(iteration, iterations) * noise"
 Change = tuple[str, str]
 DECODING_FAULTS: dict[str, tuple[str, list[Change]]] = {
@@ -137,9 +163,9 @@ def masked_after(n, i, count, exact=masked_after):
     ),
     "finer levels filled before their turn": (
         "a finer level is set early",
-        [("    others = state.condition",
+        [("    column = state.tokens[:, :, level]",
           "    state.tokens[:, :, level + 1 :][state.generated] = 1\n"
-          "    others = state.condition")],
+          "    column = state.tokens[:, :, level]")],
     ),
     "prompt not shown": (
         "the prompt is not seen",
@@ -166,9 +192,9 @@ def masked_after(n, i, count, exact=masked_after):
     "last pass sampled": (
         "not the annealed noise|not greedy",
         [("if iteration == iterations - 1:", "if iterations == 1:"),
-         ("quantiles = state.choice[level][iteration]",
-          "quantiles = state.choice[level][iteration - 1]"),
-         ("noise = state.gumbel[level][iteration]", "noise = state.gumbel[level][iteration - 1]")],
+         ("quantiles = state.choice[index][iteration]",
+          "quantiles = state.choice[index][iteration - 1]"),
+         ("noise = state.gumbel[index][iteration]", "noise = state.gumbel[index][iteration - 1]")],
     ),
     "confidence without noise": ("not the annealed noise", [(NOISE, "0.0 * noise")]),
     "noise that rises": (
@@ -191,13 +217,38 @@ def masked_after(n, i, count, exact=masked_after):
     ),
     "random candidates by place in the batch": (
         "neighbours",
-        [("quantiles = state.choice[level][iteration]",
-          "quantiles = state.choice[level][iteration].flip(0)")],
+        [("quantiles = state.choice[index][iteration]",
+          "quantiles = state.choice[index][iteration].flip(0)")],
     ),
     "ranked over the batch": (
         "not the schedule's count",
         [("return rank < due[:, None]",
           "return ranked >= ranked.flatten().sort(descending=True)[0][due.sum() - 1]")],
+    ),
+}  # fmt: skip
+
+
+TOGETHER_FAULTS: dict[str, tuple[str, list[Change]]] = {
+    "each level ranked alone": (
+        "set at different frames",
+        [("                table.scatter_(",
+          "                kept = _surest(\n"
+          "                    confidence, torch.tensor(before),\n"
+          "                    torch.tensor(before) - torch.tensor(after),\n"
+          "                )\n"
+          "                table.scatter_(")],
+    ),
+    "companions not shown in the passes after": (
+        "not the schedule's count",
+        [("if iteration > 0 and term.levels > 1:", "if False:")],
+    ),
+    "one level's head for all": (
+        "not the annealed noise|not greedy",
+        [("network.head(index, wanted)", "network.head(level, wanted)")],
+    ),
+    "one level's numbers for all": (
+        "not the annealed noise",
+        [("state.gumbel[index][iteration]", "state.gumbel[level][iteration]")],
     ),
 }  # fmt: skip
 
@@ -210,6 +261,16 @@ def test_decoding_fault_is_caught(
     copy = broken(stages.soundstorm.decoding, *changes)
     with pytest.raises(AssertionError, match=verdict):
         check_decoding(copy, requests, make_spy)
+
+
+@pytest.mark.parametrize("fault", TOGETHER_FAULTS)
+def test_fault_of_levels_taken_together_is_caught(
+    fault: str, requests: list[DecodeRequest], make_spy: MakeSpy, broken: Broken
+) -> None:
+    verdict, changes = TOGETHER_FAULTS[fault]
+    copy = broken(stages.soundstorm.decoding, *changes)
+    with pytest.raises(AssertionError, match=verdict):
+        check_decoding(copy, requests, make_spy, TOGETHER)
 
 
 def test_other_schedules_are_caught(

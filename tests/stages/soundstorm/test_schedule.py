@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.errors import DataMismatch
-from stages.soundstorm.schedule import masked_after, noise_multiplier, parse_iterations
+from stages.soundstorm.schedule import (
+    Term,
+    iterations_text,
+    masked_after,
+    noise_multiplier,
+    parse_iterations,
+    terms,
+)
 
 
 def test_counts_of_the_paper() -> None:
@@ -50,7 +57,49 @@ def test_last_number_of_passes_repeats() -> None:
     assert parse_iterations("1", 3) == (1, 1, 1)
 
 
-@pytest.mark.parametrize("text", ["", "16,", "0", "4,-1", "a", "1.5", "1,1,1,1"])
+def test_a_term_takes_several_levels_together() -> None:
+    assert parse_iterations("16,1x3", 4) == (16, 1, 0, 0)
+    assert parse_iterations("16,1,2x4,1x2", 8) == (16, 1, 2, 0, 0, 0, 1, 0)
+    assert parse_iterations("4x2", 2) == (4, 0)
+    assert sum(parse_iterations("16,1,1,1x4,1x5", 12)) == 20
+    assert parse_iterations("16,1x1", 3) == (16, 1, 1)
+
+
+def test_last_term_repeats_and_is_cut_where_the_levels_end() -> None:
+    assert parse_iterations("16,1x4", 12) == (16, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0)
+    assert parse_iterations("2x3", 4) == (2, 0, 0, 2)
+
+
+def test_terms_say_which_levels_share_their_passes() -> None:
+    assert terms((16, 1, 2, 0, 0, 1)) == [
+        Term(first=0, levels=1, passes=16),
+        Term(first=1, levels=1, passes=1),
+        Term(first=2, levels=3, passes=2),
+        Term(first=5, levels=1, passes=1),
+    ]
+    assert list(terms((3, 0))[0].indices) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("iterations", "text"),
+    [((16, *[1] * 11), "16,1"), ((1, 1), "1"), ((32, 32, 16, 1, 1), "32,32,16,1"), ((4, 2), "4,2"),
+     ((16, 1, 0, 0, 1, 0), "16,1x3"), ((1, 0, 1), "1x2"), ((1, 1, 0), "1,1x2"), ((5,), "5")],
+)  # fmt: skip
+def test_passes_are_written_as_short_as_can_be(iterations: tuple[int, ...], text: str) -> None:
+    assert iterations_text(iterations) == text
+
+
+@given(st.integers(1, 3), st.lists(st.integers(0, 3), max_size=11))
+def test_what_is_written_is_read_as_it_was(first: int, further: list[int]) -> None:
+    iterations = (first, *further)
+    assert parse_iterations(iterations_text(iterations), len(iterations)) == iterations
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "16,", "0", "4,-1", "a", "1.5", "1,1,1,1", "1x0", "1x-1", "0x2", "x2", "1x", "1x2x2",
+     "1,1x3", "1x4"],
+)  # fmt: skip
 def test_refuses_other_words(text: str) -> None:
     with pytest.raises(DataMismatch, match="--iterations"):
         parse_iterations(text, 3)

@@ -1,0 +1,122 @@
+"""The arithmetic that a trained network runs in: what it gains and costs is in docs/precision.md.
+
+Only matrix products are made of smaller numbers: all linear layers, and in the halves attention
+and convolution too. Embeddings, norms, what is added up from block to block, and the heads, whose
+logits decide, are float32 always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.errors import DataMismatch
+from stages.nn.int8 import ENGINES, ROW_ENGINES, Int8Linear
+from stages.nn.transformer import Transformer
+
+FLOAT32 = "float32"
+
+PRECISIONS = (FLOAT32, "int8", "bfloat16", "float16")
+
+_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class HalfLinear(nn.Module):
+    """A linear layer with weights of 16 bits; what comes out has as many."""
+
+    def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(linear.weight.detach().to(dtype), requires_grad=False)
+        bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., K]` of any float to `[..., N]`."""
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+class FloatNorm(nn.Module):
+    """A LayerNorm that makes float32 of what it gets."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` of any float to `[..., D]`."""
+        out: Tensor = self.norm(x.float())
+        return out
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse what is no precision, or none on a device.
+
+    Raises:
+        DataMismatch: saying what would be one.
+    """
+    if precision not in PRECISIONS:
+        raise DataMismatch(f"{precision} is no precision: use one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and device.type != "cpu":
+        raise DataMismatch(f"int8 is for a CPU, not for {device}: use bfloat16 or float16 there")
+
+
+def is_slow(precision: str, device: torch.device) -> bool:
+    """Whether a device must imitate a precision, and would do better with float32."""
+    if device.type != "cpu" or precision not in _HALVES or torch.cpu._is_amx_tile_supported():
+        return False
+    return precision == "float16" or not torch.cpu._is_avx512_bf16_supported()
+
+
+def to_precision(network: Network, precision: str, device: torch.device) -> Network:
+    """Put a network on a device in a precision, to be used alone and without gradients.
+
+    Args:
+        network: in float32 and evaluation mode; it is changed, and must not be trained or saved
+            afterwards. float32 changes nothing but the device.
+        precision: of `PRECISIONS`.
+        device: where it is to run.
+
+    Returns:
+        The same network. It takes and gives what it did, float32 features among it.
+
+    Raises:
+        DataMismatch: if the precision is none, or none on this device or of this network.
+    """
+    check_precision(precision, device)
+    token_by_token = any(isinstance(module, Transformer) for module in network.modules())
+    if precision == "int8":
+        engines = ROW_ENGINES if token_by_token else ENGINES
+        _exchange(network.cpu(), lambda layer: _int8(layer, engines))
+    elif precision in _HALVES:
+        if token_by_token:
+            raise DataMismatch(f"AudioLM does not run in {precision}: use float32 or int8")
+        _exchange(network, lambda layer: _half(layer, _HALVES[precision]))
+    return network.to(device)
+
+
+def _exchange(module: nn.Module, replacement: Callable[[nn.Module], nn.Module | None]) -> None:
+    """Put the replacements of layers, where there are some, in the place of all below a module."""
+    for name, child in module.named_children():
+        new = replacement(child)
+        if new is None:
+            _exchange(child, replacement)
+        else:
+            setattr(module, name, new)
+
+
+def _int8(layer: nn.Module, engines: Sequence[str]) -> nn.Module | None:
+    return Int8Linear(layer, engines=engines) if isinstance(layer, nn.Linear) else None
+
+
+def _half(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+    if isinstance(layer, nn.Linear):
+        return HalfLinear(layer, dtype)
+    if isinstance(layer, nn.LayerNorm):
+        return FloatNorm(layer)
+    return layer.to(dtype) if isinstance(layer, nn.Conv2d) else None
