@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from soundstorm_cli.ablate import ablate
+from soundstorm_cli.bench import bench
 from soundstorm_cli.decode import decode
 from soundstorm_cli.eval_mos import eval_mos
 from soundstorm_cli.evaluate import evaluate
@@ -78,6 +79,7 @@ app.command("eval")(evaluate)
 app.command("eval mos")(eval_mos)
 app.command("ablate")(ablate)
 app.command("report")(report)
+app.command("bench")(bench)
 app.command("inspect")(inspect)
 
 

@@ -12,10 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from benchmarks.runtime.cost import NOTHING, Cost, continuation_cost
-from benchmarks.runtime.lines import Line, Probe
+from benchmarks.runtime.lines import Probe
 from benchmarks.runtime.sizes import Size
-from benchmarks.runtime.system import System, timed, wait
+from benchmarks.runtime.system import System
 from stages.audiolm.acoustic import AcousticOptions, generate_acoustic
 from stages.audiolm.chunks import Chunk, Job, generate, plan_chunks
 from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig, StageConfig
@@ -31,6 +30,9 @@ from stages.audiolm.sequences import (
 )
 from stages.nn.transformer import KeyValueCache
 from stages.soundstorm.decoding import DecodeRequest
+from stages.speed.clock import timed, wait
+from stages.speed.cost import NOTHING, Cost, continuation_cost
+from stages.speed.lines import Line
 
 Config = TypeVar("Config", bound=StageConfig)
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.runtime.cost import Cost
 from benchmarks.runtime.lines import Rounds
-from benchmarks.runtime.system import System, timed
+from benchmarks.runtime.system import System
+from stages.speed.clock import timed
+from stages.speed.cost import Cost
 
 PROBES_SHARE = 0.1
 """Of the budget, for more than one round of probes where runs turn out to be whole."""

@@ -8,10 +8,8 @@ from functools import partial
 
 import torch
 
-from benchmarks.runtime.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
-from benchmarks.runtime.cost import BYTES, Cost
-from benchmarks.runtime.lines import Line, Probe
-from benchmarks.runtime.system import System, timed
+from benchmarks.runtime.lines import Probe
+from benchmarks.runtime.system import System
 from stages.assets import MINI, model_folder
 from stages.codec.base import AcousticTokens
 from stages.codec.mel.codec import OWN_VOCODER
@@ -19,6 +17,10 @@ from stages.codec.mel.config import MelCodecConfig
 from stages.codec.mel.model import load_vocoder
 from stages.codec.registry import load_codec
 from stages.nn.model_file import CONFIG_NAME, read_model_config
+from stages.speed.clock import timed
+from stages.speed.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
+from stages.speed.cost import BYTES, Cost
+from stages.speed.lines import Line
 
 PROBE_SECONDS = (1, 2)
 """Of audio."""

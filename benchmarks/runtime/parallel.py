@@ -9,13 +9,15 @@ from functools import partial
 import torch
 
 from benchmarks.runtime.autoregressive import request
-from benchmarks.runtime.cost import Cost, soundstorm_cost
-from benchmarks.runtime.lines import Line, Probe
+from benchmarks.runtime.lines import Probe
 from benchmarks.runtime.sizes import Size
-from benchmarks.runtime.system import System, timed
+from benchmarks.runtime.system import System
 from stages.soundstorm.decoding import DecodeOptions, decode
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.schedule import PAPER_ITERATIONS, parse_iterations
+from stages.speed.clock import timed
+from stages.speed.cost import Cost, soundstorm_cost
+from stages.speed.lines import Line
 
 PASSES = (1, 3)
 """Of the decodings that are measured where all passes take too long."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-import torch
-
-from benchmarks.runtime.cost import Cost
-from benchmarks.runtime.lines import Line, Probe
+from benchmarks.runtime.lines import Probe
+from stages.speed.cost import Cost
+from stages.speed.lines import Line
 
 
 class System(ABC):
@@ -40,18 +38,3 @@ class System(ABC):
     @abstractmethod
     def predict(self, lines: Mapping[str, Line], seconds: Fraction) -> float:
         """Seconds of `run`, from the lines through its probes."""
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the work is done, on the device too."""
-    wait(device)
-    start = time.perf_counter()
-    work()
-    wait(device)
-    return time.perf_counter() - start
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has nothing left to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

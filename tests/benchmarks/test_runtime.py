@@ -17,16 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.runtime.__main__ import benchmark, main, write
 from benchmarks.runtime.autoregressive import Acoustic, Autoregressive, Semantic
 from benchmarks.runtime.cells import Cell, Limits, Measuring
-from benchmarks.runtime.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
-from benchmarks.runtime.cost import (
-    BYTES,
-    NOTHING,
-    Cost,
-    conformer_weights,
-    soundstorm_cost,
-    transformer_weights,
-)
-from benchmarks.runtime.lines import Line, Probe, Rounds, fit
+from benchmarks.runtime.lines import Probe, Rounds
 from benchmarks.runtime.parallel import Parallel
 from benchmarks.runtime.sizes import Size, size_of_preset
 from benchmarks.runtime.system import System
@@ -39,6 +30,16 @@ from stages.nn.conformer import Conformer
 from stages.nn.transformer import KeyValueCache, Transformer
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.schedule import parse_iterations
+from stages.speed.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
+from stages.speed.cost import (
+    BYTES,
+    NOTHING,
+    Cost,
+    conformer_weights,
+    soundstorm_cost,
+    transformer_weights,
+)
+from stages.speed.lines import Line, fit
 
 CPU = torch.device("cpu")
 SHAPE: dict[str, Any] = {"layers": 2, "heads": 2, "width": 16, "feed_forward": 32}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.runtime.cost import BYTES, Cost, linear_flops, linear_weights
 from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
 from stages.codec.mel.griffin_lim import INVERSION_STEPS, ITERATIONS
+from stages.speed.cost import BYTES, Cost, linear_flops, linear_weights
 
 
 def convnext_flops(
@@ -95,5 +95,27 @@ def mel_decoder_cost(config: MelCodecConfig, frames: int) -> Cost:
         steps=1,
         flops=convnext_flops(frames, config.mels, config.mels, **shape),
         weight_bytes=BYTES * convnext_weights(config.mels, config.mels, **shape),
+        cache_bytes=0,
+    )
+
+
+def mel_encoder_cost(
+    config: MelCodecConfig, frames: int, levels: int, *, fourier: bool = True
+) -> Cost:
+    """Of `stages.codec.mel.network.MelCodec.encode` over one row, for the first Q levels.
+
+    Args:
+        config: the codec's.
+        frames: T.
+        levels: Q.
+        fourier: as in `griffin_lim_cost`.
+    """
+    bins, mels = config.window // 2 + 1, config.mels
+    distances = linear_flops(frames, mels, config.codebook_size)
+    transforms = frames * fourier_flops(config.window) if fourier else 0
+    return Cost(
+        steps=levels,
+        flops=linear_flops(frames, bins, mels) + levels * distances + transforms,
+        weight_bytes=BYTES * (bins * mels + levels * config.codebook_size * mels),
         cache_bytes=0,
     )

@@ -153,19 +153,24 @@ def conformer_weights(config: ConformerConfig) -> int:
     return config.layers * block
 
 
-def soundstorm_cost(config: SoundStormConfig, frames: int, iterations: Sequence[int]) -> Cost:
-    """Of decoding a row without a prompt, as `soundstorm.decoding.decode` does.
-
-    A pass goes over all frames; logits are made for the frames that were masked before it.
-    """
-    net, D = config.conformer, config.width
-    masked = [
+def masked_before(frames: int, iterations: Sequence[int]) -> list[int]:
+    """For each pass of decoding a row without a prompt, the frames that were masked before it."""
+    return [
         masked_after(frames, iteration - 1, count)
         for count in iterations
         for iteration in range(count)
         # A pass in which no token is due is left out.
         if masked_after(frames, iteration - 1, count) != masked_after(frames, iteration, count)
     ]
+
+
+def soundstorm_cost(config: SoundStormConfig, frames: int, iterations: Sequence[int]) -> Cost:
+    """Of decoding a row without a prompt, as `soundstorm.decoding.decode` does.
+
+    A pass goes over all frames; logits are made for the frames that were masked before it.
+    """
+    net, D = config.conformer, config.width
+    masked = masked_before(frames, iterations)
     passes = len(masked)
     weights = conformer_weights(net) + linear_weights(D, config.codebook_size)
     return Cost(
@@ -175,3 +180,16 @@ def soundstorm_cost(config: SoundStormConfig, frames: int, iterations: Sequence[
         weight_bytes=BYTES * passes * weights,
         cache_bytes=0,
     )
+
+
+def training_flops(config: SoundStormConfig, frames: int, *, rows: int, masked: int) -> int:
+    """Of a training step over `rows` windows of T frames: forward, and twice that backward.
+
+    Args:
+        config: the network's.
+        frames: T.
+        rows: windows.
+        masked: tokens whose logits are made, over all windows.
+    """
+    body = rows * conformer_flops(config.conformer, frames)
+    return 3 * (body + linear_flops(masked, config.width, config.codebook_size))

@@ -1,0 +1,1 @@
+"""How fast the commands are: what they cost by their shapes, and what they take on this machine."""
