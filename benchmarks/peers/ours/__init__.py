@@ -1,0 +1,1 @@
+"""Our side of each comparison, and what both sides are given."""

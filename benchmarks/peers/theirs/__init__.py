@@ -1,0 +1,1 @@
+"""The peers' side, run by their own environment's Python; it imports nothing of `stages`."""
