@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 
 from stages.assets import MINI, model_folder
-from stages.errors import SoundStormError
-from stages.evaluation.masked_tokens import draw_masks
+from stages.errors import DataMismatch, SoundStormError
+from stages.evaluation.masked_tokens import COLUMNS, draw_masks
 from stages.nn.precision import FLOAT32, PRECISIONS
 from stages.semantic.rates import align_semantic
 from stages.shards.reader import open_rows
 from stages.shards.rows import Row
+from stages.shards.source import RowSource
 from stages.soundstorm.decoder import Decoder
 from stages.soundstorm.decoding import DecodeOptions
 from stages.soundstorm.model import SoundStormModel, from_model_file
@@ -68,6 +69,11 @@ class Cost:
     float32_loss: float = 0.0
 
 
+def _stage(model: SoundStormModel, seconds: Fraction, seed: int = 0) -> Decoder:
+    options = DecodeOptions(iterations=parse_iterations(PAPER_ITERATIONS, model.levels), seed=seed)
+    return Decoder(model, options, where="the model", prompt=OwnPrompt(seconds=seconds))
+
+
 def decoded(
     model: SoundStormModel, rows: Sequence[Row], seconds: Fraction, seed: int = 0
 ) -> list[np.ndarray]:
@@ -76,8 +82,7 @@ def decoded(
     Raises:
         RowFailure: if a row cannot be decoded, say because it is no longer than the prompt.
     """
-    options = DecodeOptions(iterations=parse_iterations(PAPER_ITERATIONS, model.levels), seed=seed)
-    stage = Decoder(model, options, where="the model", prompt=OwnPrompt(seconds=seconds))
+    stage = _stage(model, seconds, seed)
     found: list[np.ndarray] = [np.empty(0)] * len(rows)
     for index, result in stage.process(rows):
         if isinstance(result, Exception):
@@ -118,11 +123,28 @@ def _differing(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], levels:
 
 
 def costs(
-    folder: str, rows: Sequence[Row], precisions: Sequence[str], seconds: Fraction
+    folder: str, source: RowSource, precisions: Sequence[str], *, limit: int, seconds: Fraction
 ) -> list[Cost]:
-    """Each precision against float32, after another seed against it: so much is chance."""
+    """Each precision against float32, after another seed against it: so much is chance.
+
+    Args:
+        folder: of the model, or `mini`.
+        source: rows with semantic and acoustic tokens.
+        precisions: of `stages.nn.precision.PRECISIONS`.
+        limit: rows to take, the first that are longer than the prompt.
+        seconds: of each row's own tokens that are given.
+
+    Raises:
+        DataMismatch: if the tokens are not the model's, or no row is long enough.
+    """
     device, where = torch.device("cpu"), model_folder(folder, "soundstorm")
     exact = from_model_file(where, device)
+    _stage(exact, seconds).check(source.provenance, source.where)
+    least = seconds * exact.acoustic.frame_rate
+    fitting = (row for row in source.rows(COLUMNS) if len(row["acoustic"]) > least)
+    rows = list(islice(fitting, limit))
+    if not rows:
+        raise DataMismatch(f"no row of {source.where} lasts longer than {float(seconds):g} s")
     base, asked = decoded(exact, rows, seconds), answers(exact, rows)
     tokens = sum(map(len, base))
     other = decoded(exact, rows, seconds, seed=1)
@@ -181,14 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in chosen.precisions.split(",") if name != FLOAT32]
     try:
         with open_rows(chosen.tokens) as source:
-            acoustic = source.provenance.require_tokens("acoustic", where=source.where)
-            least = chosen.prompt_seconds * acoustic.frame_rate
-            fitting = (
-                row for row in source.rows(("id", "semantic", "acoustic"))
-                if len(row["acoustic"]) > least
-            )  # fmt: skip
-            rows = list(islice(fitting, chosen.limit))
-        print(markdown(costs(chosen.model, rows, names, chosen.prompt_seconds)), end="")
+            found = costs(
+                chosen.model, source, names, limit=chosen.limit, seconds=chosen.prompt_seconds
+            )
+        print(markdown(found), end="")
     except SoundStormError as error:
         print(error, file=sys.stderr)
         return 1

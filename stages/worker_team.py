@@ -54,24 +54,50 @@ class WorkerTeam(Generic[Request, Answer]):
         """
         workers = min(workers, len(requests))
         team = [self._idle.pop() if self._idle else self._start() for _ in range(workers)]
+        room = threading.Semaphore(workers * AHEAD)
+        left = threading.Event()
+
+        def send() -> None:
+            """In a thread: a worker that waits for us to take an answer takes no request."""
+            for index, request in enumerate(requests):
+                room.acquire()
+                if left.is_set():
+                    return
+                try:
+                    everyone[index % workers].send(request)
+                except OSError:  # it died, as who waits for its answer is told
+                    return
+                except Exception as error:  # no request that can be sent: as if it had died
+                    unsent.append(error)
+                    everyone[index % workers].stop()
+                    return
+
+        unsent: list[Exception] = []
+        everyone = list(team)
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
         try:
-            sent = 0
             for index in range(len(requests)):
-                for request in requests[sent : index + workers * AHEAD]:
-                    team[sent % workers].send(request)
-                    sent += 1
                 answer = team[index % workers].receive()
+                room.release()
                 if index + 1 == len(requests):  # a caller may not come back after the last answer
                     self._idle += team
                     team = []
                 yield index, answer
         except (EOFError, OSError):
+            if unsent:
+                raise unsent[0] from None
             raise StageFailure(
                 f"a process that {self._does} died, killed or out of memory: use fewer --workers"
             ) from None
         finally:
+            left.set()
+            room.release()
             for worker in team:  # still owe answers, or are dead: of no use to the next call
                 worker.end()
+            sender.join()
+            for worker in team:
+                worker.dismiss()
 
     def end(self) -> None:
         """Stop the processes that wait for work; the next call starts new ones."""
@@ -102,11 +128,14 @@ class _Worker:
         """Let the process end of itself once it has nothing to do, and clear up behind it."""
         self._pipe.close()
 
+    def stop(self) -> None:
+        """Stop the process, whatever it does, and do not wait for its end."""
+        self._process.terminate()
+
     def end(self, *, patience: float = 0.0) -> None:
         """Stop the process, whatever it still does after so many seconds."""
-        self._pipe.close()
         self._process.join(patience)
-        self._process.terminate()
+        self.stop()
         self._process.join()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,10 @@ def shared() -> Path:
     if not (folder / "data" / "train.tsv").is_file():
         pytest.skip(f"no real speech in {folder}: set SOUNDSTORM_SHARED to the folder that has it")
     return folder
+
+
+@pytest.fixture
+def new_processes() -> Callable[[], list[BaseProcess]]:
+    """Child processes that a test has started: others may leave some that wait for more work."""
+    before = set(multiprocessing.active_children())
+    return lambda: [child for child in multiprocessing.active_children() if child not in before]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from pickle import PicklingError
 
 import pytest
 
@@ -32,14 +34,43 @@ def test_whoever_stops_at_the_last_answer_keeps_the_processes(
     assert {process for _, process in again} == {process for _, process in first}
 
 
-def test_idle_processes_end_of_themselves(team: WorkerTeam[int, tuple[int, int]]) -> None:
+def test_idle_processes_end_of_themselves(
+    team: WorkerTeam[int, tuple[int, int]], new_processes: Callable[[], list[BaseProcess]]
+) -> None:
     list(team.map(range(2), workers=2))
-    processes = multiprocessing.active_children()
+    processes = new_processes()
     assert len(processes) == 2
     team.end()
     assert [process.exitcode for process in processes] == [0, 0]  # not by a signal
 
 
-def test_who_leaves_early_leaves_no_process(team: WorkerTeam[int, tuple[int, int]]) -> None:
+def test_who_leaves_early_leaves_no_process(
+    team: WorkerTeam[int, tuple[int, int]], new_processes: Callable[[], list[BaseProcess]]
+) -> None:
     next(team.map(range(20), workers=2))  # the iterator ends with the statement
-    assert multiprocessing.active_children() == []
+    assert new_processes() == []
+
+
+def _beginning(size: int) -> Callable[[bytes], bytes]:
+    return lambda request: request[:size]
+
+
+def test_neither_side_waits_for_ever_where_both_send_more_than_a_pipe_holds() -> None:
+    team: WorkerTeam[bytes, bytes] = WorkerTeam(_beginning, 300_000, does="cuts")
+    sizes: list[int] = []
+
+    def work() -> None:
+        sizes.extend(len(cut) for _, cut in team.map([bytes(500_000)] * 20, workers=2))
+
+    thread = threading.Thread(target=work, daemon=True)  # so that a failure is none that hangs
+    thread.start()
+    thread.join(timeout=300)
+    assert sizes == [300_000] * 20
+    team.end()
+
+
+def test_what_cannot_be_sent_is_told(new_processes: Callable[[], list[BaseProcess]]) -> None:
+    team: WorkerTeam[object, object] = WorkerTeam(_beginning, 1, does="cuts")
+    with pytest.raises((AttributeError, TypeError, PicklingError)):
+        list(team.map([lambda: None], workers=1))
+    assert new_processes() == []

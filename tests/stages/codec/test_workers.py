@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,10 @@ from stages.errors import RowFailure, StageFailure
 
 
 def test_a_worker_gives_what_this_process_gives_until_it_is_killed(
-    tiny_codec: Path, speech_wav: Path, tmp_path: Path
+    tiny_codec: Path,
+    speech_wav: Path,
+    tmp_path: Path,
+    new_processes: Callable[[], list[BaseProcess]],
 ) -> None:
     codec = load_codec(str(tiny_codec), levels=2)
     team = encoding_team(codec)
@@ -28,9 +32,9 @@ def test_a_worker_gives_what_this_process_gives_until_it_is_killed(
     assert not isinstance(here, RowFailure)
     np.testing.assert_array_equal(here.codes, expected.codes)
     assert "does not exist" in str(results[1])
-    (process,) = multiprocessing.active_children()
+    (process,) = new_processes()
     os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     with pytest.raises(StageFailure, match="process that tokenizes audio died"):
         list(team.map([str(speech_wav)] * 20, workers=1))
-    assert multiprocessing.active_children() == []
+    assert new_processes() == []
