@@ -163,7 +163,7 @@ def figure_passes(ablation: Mapping[str, Any]) -> Figure | None:
                 own = [row for row, its in zip(rows, kinds, strict=True) if its == kind]
                 if own:
                     _passes_series(axis, own, metric, PALETTE[index], MARKERS[index], kind)
-            _whole_numbers(axis, passes)
+            _whole_numbers(axis, _legible(passes))
             axis.set_xlabel("passes of the network")
             axis.set_title(_titled(metric), loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
@@ -246,6 +246,15 @@ def _shared_metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
 def _titled(metric: Metric) -> str:
     better = "higher" if metric.higher_is_better else "lower"
     return f"{heading(metric)} ({better} is better)"
+
+
+def _legible(numbers: Sequence[int]) -> list[int]:
+    """Ascending numbers without those that a logarithmic axis would write over one another."""
+    kept: list[int] = []
+    for number in numbers:
+        if not kept or number >= 1.15 * kept[-1]:
+            kept.append(number)
+    return kept
 
 
 def _whole_numbers(axis: Axes, numbers: Sequence[int]) -> None:

@@ -81,6 +81,7 @@ def test_passes_are_all_of_the_network_and_kinds_of_settings_are_told_apart(
         "levels together": [1],
         "another temperature": [17],
     }
+    assert list(axis.get_xticks()) == [1, 2, 17, 32]  # 33 would be written over 32
     drawn = figure_4(ablation)
     assert drawn is not None
     assert list(drawn.axes[0].get_lines()[0].get_xdata()) == [1, 16, 32]
