@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from soundstorm_cli.common import say
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
@@ -107,11 +107,10 @@ def generation_batch(device: str, given: float | None, *, name: str, quiet: bool
     """
     batch = batch_seconds_for(device, given)
     if device == "cpu" and batch > 0:
-        if not quiet:
-            print(
-                f"{name}: --batch-seconds {given:g} is for a GPU: on a CPU each row is generated "
-                "alone, whatever its neighbours are",
-                file=sys.stderr,
-            )
+        say(
+            f"{name}: --batch-seconds {given:g} is for a GPU: on a CPU each row is generated "
+            "alone, whatever its neighbours are",
+            quiet=quiet,
+        )
         return 0.0
     return batch

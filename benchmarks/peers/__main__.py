@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import positive, say
 from benchmarks.peers.cells import CELLS, VARIANTS, Cell, Choice, cells, theirs
 from benchmarks.peers.environment import DEFAULT, make_environment
 from benchmarks.peers.learned import Tokens, compare, tokens_of_speech
@@ -118,12 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = Limits(
             threads=options.threads, repeats=options.repeats, budget=options.budget_seconds
         )
-        peer = make_environment(options.environment, share=not options.own_torch, tell=_say)
-        report = benchmark(choice, limits, peer, tokens=tokens, steps=options.steps, tell=_say)
+        peer = make_environment(options.environment, share=not options.own_torch, tell=say)
+        report = benchmark(choice, limits, peer, tokens=tokens, steps=options.steps, tell=say)
         for path in write(report, options.output):
-            _say(f"wrote {path}")
+            say(f"wrote {path}")
     except SoundStormError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return error.exit_code
     return 1 if report.failures else 0
 
@@ -138,29 +139,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--sizes", default=f"{SMALL},mini,350m", help="of networks: small, or presets")
     add("--frames", default="500", help="of decodings; of training windows the first")
     add("--variants", default=VARIANTS[0], help="of soundstorm-pytorch: matched, as-it-comes")
-    add("--repeats", type=_positive(int), default=5, help="runs of each side of a cell")
+    add("--repeats", type=positive(int), default=5, help="runs of each side of a cell")
     add(
-        "--budget-seconds", type=_positive(float), default=60.0,
+        "--budget-seconds", type=positive(float), default=60.0,
         help="of a cell's runs together; those of the first round are run whatever they take",
     )  # fmt: skip
-    add("--threads", type=_positive(int), default=len(os.sched_getaffinity(0)), help="of each side")
-    add("--steps", type=_positive(int), default=150, help="of learning")
+    add("--threads", type=positive(int), default=len(os.sched_getaffinity(0)), help="of each side")
+    add("--steps", type=positive(int), default=150, help="of learning")
     add("--train", metavar="SHARDS", help="to learn from; tokens of --speech by default")
     add("--valid", metavar="SHARDS", help="to be asked about")
     add("--speech", type=Path, default=ROOT / "examples" / "speech", metavar="DIR")
     add("--environment", type=Path, default=DEFAULT, metavar="DIR", help="of the peers")
     add("--own-torch", action="store_true", help="install a torch there, too (7 GB)")
     return parser
-
-
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def number_above_zero(text: str) -> Any:
-        value = kind(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    return number_above_zero
 
 
 def _listed(text: str, known: Sequence[str], option: str) -> list[str]:
@@ -204,10 +195,6 @@ def _line(measured: Measured) -> str:
         for name, side in measured.sides.items()
     ]
     return f"{cell.size}: {cell.what}: {', '.join(sides)}"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.command_line import positive, say
 from benchmarks.runtime.autoregressive import Acoustic, Semantic
 from benchmarks.runtime.cells import Cell, Limits, Measuring
 from benchmarks.runtime.codec import MiniCodec
@@ -88,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sizes = [size_of_preset(name) for name in options.sizes.split(",")]
         limits = Limits(budget=options.budget_seconds, repeats=options.repeats)
         if not _can_draw():
-            _say("matplotlib is not installed: there will be no runtime.png")
+            say("matplotlib is not installed: there will be no runtime.png")
         device = torch.device(options.device)
         report = benchmark(sizes, _lengths(options.seconds), limits, device, _tell)
         for path in write(report, options.output):
-            _say(f"wrote {path}")
+            say(f"wrote {path}")
     except SoundStormError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return error.exit_code
     return 0
 
@@ -106,24 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", default="mini,350m", help="presets, with commas between")
     parser.add_argument("--seconds", default="5,10,20,30", help="of audio, with commas between")
     parser.add_argument(
-        "--budget-seconds", type=_positive(float), default=60.0,
+        "--budget-seconds", type=positive(float), default=60.0,
         help="what the measured runs of a cell may take; a longer one is extrapolated",
     )  # fmt: skip
-    parser.add_argument("--repeats", type=_positive(int), default=3, help="runs of a cell")
-    parser.add_argument("--threads", type=_positive(int), help="torch's own number by default")
+    parser.add_argument("--repeats", type=positive(int), default=3, help="runs of a cell")
+    parser.add_argument("--threads", type=positive(int), help="torch's own number by default")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument("-o", "--output", type=Path, default=Path("out/runtime"), metavar="DIR")
     return parser
-
-
-def _positive(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def number_above_zero(text: str) -> Any:
-        value = kind(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return value
-
-    return number_above_zero
 
 
 def _lengths(text: str) -> list[Fraction]:
@@ -143,11 +134,7 @@ def _can_draw() -> bool:
 
 def _tell(cell: Cell) -> None:
     how = f"extrapolated from {number(cell.measured)} s" if cell.extrapolated else "measured"
-    _say(f"{cell.size}: {cell.label}, {cell.audio:g} s: {number(cell.runtime)} s, {how}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(f"{cell.size}: {cell.label}, {cell.audio:g} s: {number(cell.runtime)} s, {how}")
 
 
 if __name__ == "__main__":
