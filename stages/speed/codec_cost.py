@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
-from stages.codec.mel.griffin_lim import INVERSION_STEPS, ITERATIONS
+from stages.codec.mel.griffin_lim import ITERATIONS, finer_frames
 from stages.speed.cost import BYTES, Cost, linear_flops, linear_weights
 
 
@@ -51,16 +51,15 @@ def griffin_lim_cost(geometry: MelGeometry, frames: int, *, fourier: bool = True
         fourier: whether to count Fourier transforms, which `FlopCounterMode` does not.
     """
     bins, mels = geometry.window // 2 + 1, geometry.mels
-    inversion = (
-        linear_flops(frames, mels, bins)
-        + linear_flops(bins, mels, bins)
-        + INVERSION_STEPS * linear_flops(frames, bins, bins)
-    )
-    transforms = (2 * ITERATIONS + 1) * (frames + 2)
+    count = finer_frames(geometry) * frames + 2
+    scaling = linear_flops(count, bins, mels) + linear_flops(count, mels, bins)
+    transforms = (2 * ITERATIONS + 1) * count
     return Cost(
-        steps=INVERSION_STEPS + ITERATIONS,
-        flops=inversion + (transforms * fourier_flops(geometry.window) if fourier else 0),
-        weight_bytes=BYTES * (2 * bins * mels + INVERSION_STEPS * bins * bins),
+        steps=ITERATIONS,
+        flops=linear_flops(count, mels, bins)
+        + ITERATIONS * scaling
+        + (transforms * fourier_flops(geometry.window) if fourier else 0),
+        weight_bytes=BYTES * (2 * ITERATIONS + 1) * bins * mels,
         cache_bytes=0,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
-from stages.codec.mel.griffin_lim import INVERSION_STEPS
+from stages.codec.mel.griffin_lim import ITERATIONS, finer_frames
 from stages.nn.conformer import ConformerConfig
 from stages.soundstorm.config import SoundStormConfig
 from stages.speed.cost import masked_before
@@ -198,10 +198,10 @@ def vocoder_products(config: VocoderConfig, frames: int) -> list[Product]:
 def griffin_lim_products(geometry: MelGeometry, frames: int) -> list[Product]:
     """Of `codec_cost.griffin_lim_cost`, whose Fourier transforms are no products."""
     bins, mels = geometry.window // 2 + 1, geometry.mels
+    count = finer_frames(geometry) * frames + 2
     return [
-        Product(M=frames, K=mels, N=bins, right_transposed=True),
-        Product(M=bins, K=mels, N=bins, right_transposed=True),
-        Product(M=frames, K=bins, N=bins, count=INVERSION_STEPS),
+        Product(M=count, K=mels, N=bins, count=1 + ITERATIONS),
+        Product(M=count, K=bins, N=mels, count=ITERATIONS),
     ]
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from stages.codec.base import AcousticTokens, AudioBatch, Codec
 from stages.codec.levels import choose_levels
 from stages.codec.mel.config import MelGeometry
-from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
+from stages.codec.mel.griffin_lim import FINER, ITERATIONS, GriffinLim
 from stages.codec.mel.model import load_mel_codec, load_vocoder
-from stages.codec.mel.postfilter import CONTRAST, FIRST_SHARPENED, LOUD, SHARPNESS, postfilter
+from stages.codec.mel.postfilter import CONTRAST, LOUD, postfilter
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
 from stages.shards.provenance import hash_json
@@ -77,7 +77,7 @@ class MelRVQCodec(Codec):
         sound, sound_fingerprint = _load_sound(folder, vocoder, config.geometry)
         self._sound = sound.to(device)
         # A trained vocoder has learnt to mend what the frames have lost.
-        self._sharpens = isinstance(sound, GriffinLim) and vocoder != PLAIN_GRIFFIN_LIM
+        self._filters = isinstance(sound, GriffinLim) and vocoder != PLAIN_GRIFFIN_LIM
         self.decoder_fingerprint = hash_json([fingerprint, sound_fingerprint])
 
     @torch.no_grad()
@@ -118,7 +118,7 @@ class MelRVQCodec(Codec):
         """`[1, T, Q]` to `[1, T x hop]`."""
         size = torch.tensor([codes.shape[1]], device=self._device)
         mel = self._network.decode(codes, size)  # [1, T, M]
-        if self._sharpens:
+        if self._filters:
             mel = postfilter(mel[0])[None]
         samples: Tensor = self._sound(mel, size)
         return samples
@@ -128,12 +128,11 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
     """What turns mel frames into samples, and its fingerprint."""
     if vocoder is None and (folder / OWN_VOCODER / CONFIG_NAME).exists():
         vocoder = str(folder / OWN_VOCODER)
+    plain = hash_json([GRIFFIN_LIM, "scaled to bands", ITERATIONS, FINER])
     if vocoder is None or vocoder == GRIFFIN_LIM:
-        return GriffinLim(geometry), hash_json(
-            [GRIFFIN_LIM, ITERATIONS, SHARPNESS, FIRST_SHARPENED, CONTRAST, LOUD]
-        )
+        return GriffinLim(geometry), hash_json([plain, CONTRAST, LOUD])
     if vocoder == PLAIN_GRIFFIN_LIM:
-        return GriffinLim(geometry), f"{GRIFFIN_LIM} {ITERATIONS}"
+        return GriffinLim(geometry), plain
     network, fingerprint = load_vocoder(Path(vocoder))
     if network.config.geometry != geometry:
         raise DataMismatch(

@@ -1,8 +1,18 @@
-"""Magnitudes to samples without training: Griffin-Lim (1984), its fast variant (2013)."""
+"""Log-mel frames to samples without training: Griffin-Lim with magnitudes that are not fixed.
+
+Griffin and Lim (1984) go back and forth between samples and a short-time Fourier transform whose
+magnitudes are known. Under mel frames they are not: guessed once, they fit no waveform, and the
+phases cannot mend that. Here each turn keeps the magnitudes that the samples have and only scales
+them to the bands' sums, so that what lies within a band (harmonics above all) settles together
+with the phases. Finding both together is Masuyama, Ueda and Ono's (2023), by proximal splitting.
+Frames half as far apart tie them closer. With the momentum of the fast variant (Perraudin, Balazs
+and Søndergaard, 2013). `docs/models.md` says what each is worth.
+"""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.audio.features import LogMel
@@ -10,54 +20,30 @@ from stages.codec.mel.config import MelGeometry
 
 ITERATIONS = 60
 MOMENTUM = 0.99
-INVERSION_STEPS = 50
+FINER = 2
+"""Fourier frames a mel frame, where the hop can be divided so."""
+
 SEED = 0
 """Of the first phases: the same frames always give the same samples."""
 
 
-def find_phases(magnitudes: Tensor, *, window: Tensor, hop: int, iterations: int) -> Tensor:
-    """Samples whose short-time Fourier transform has about the given magnitudes.
-
-    Args:
-        magnitudes: `[T, fft / 2 + 1]`; frame t is centred on samples [t x hop, (t + 1) x hop).
-        window: `[fft]`.
-        hop: samples from one frame to the next.
-        iterations: of fast Griffin-Lim.
-
-    Returns:
-        `[T x hop]`; the same magnitudes always give the same samples.
-    """
-    from torchaudio.functional import griffinlim
-
-    T, fft = len(magnitudes), len(window)
-    # torchaudio centres its frames on multiples of the hop, and ours lie half a hop later: one
-    # more frame on each side, and the samples from half a hop after its centre.
-    padded = torch.cat([magnitudes[:1], magnitudes, magnitudes[-1:]])  # [T + 2, F]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        samples: Tensor = griffinlim(
-            padded.T,
-            window=window,
-            n_fft=fft,
-            hop_length=hop,
-            win_length=fft,
-            power=1.0,
-            n_iter=iterations,
-            momentum=MOMENTUM,
-            length=(T + 1) * hop,
-            rand_init=True,
-        )
-    start = hop - hop // 2
-    return samples[start : start + T * hop]
+def finer_frames(geometry: MelGeometry) -> int:
+    """Fourier frames that Griffin-Lim has for each mel frame."""
+    return 1 if geometry.hop % FINER else FINER
 
 
 class GriffinLim(nn.Module):
-    """Finds phases that agree with the magnitudes under log-mel frames."""
+    """Finds samples whose mel frames are about the given ones."""
+
+    shares: Tensor
 
     def __init__(self, geometry: MelGeometry) -> None:
         super().__init__()
         self.geometry = geometry
         self.log_mel = LogMel(geometry.log_mel)
+        filters = self.log_mel.filters  # [F, M]
+        shares = filters / filters.sum(dim=1, keepdim=True).clamp_min(1e-8)
+        self.register_buffer("shares", shares.T.contiguous(), persistent=False)  # [M, F]
 
     @torch.no_grad()
     def forward(self, mel: Tensor, frames: Tensor) -> Tensor:
@@ -71,22 +57,47 @@ class GriffinLim(nn.Module):
 
     def _one(self, mel: Tensor) -> Tensor:
         """Log-mel `[T, M]` to samples `[T x hop]`."""
-        return find_phases(
-            self._magnitudes(mel.exp()),
-            window=self.log_mel.window,
-            hop=self.geometry.hop,
-            iterations=ITERATIONS,
-        )
+        finer = finer_frames(self.geometry)
+        hop = self.geometry.hop // finer
+        bands = _interpolate(mel, finer).exp()  # [T', M]
+        # torch centres its frames on multiples of the hop, and ours lie half a hop later: one
+        # more frame on each side, and the samples from half a hop after the first one's centre.
+        bands = torch.cat([bands[:1], bands, bands[-1:]])
+        samples = self._find(bands, hop)
+        start = hop - hop // 2
+        return samples[start : start + len(mel) * self.geometry.hop]
 
-    def _magnitudes(self, mel: Tensor) -> Tensor:
-        """Linear mel bands `[T, M]` to Fourier magnitudes `[T, F]`, never negative.
+    def _find(self, bands: Tensor, hop: int) -> Tensor:
+        """Mel magnitudes `[T', M]`, frame t centred on sample t x hop, to `[(T' - 1) x hop]`."""
+        fft, window = self.geometry.window, self.log_mel.window
+        length = (len(bands) - 1) * hop
+        magnitudes = (bands @ self.shares).T  # [F, T']
+        generator = torch.Generator().manual_seed(SEED)
+        turns = torch.rand(magnitudes.shape, generator=generator).to(magnitudes)
+        spectrum = torch.polar(magnitudes, 2 * torch.pi * turns)
+        before = torch.zeros_like(spectrum)
+        for _ in range(ITERATIONS):
+            samples = torch.istft(spectrum, fft, hop, window=window, length=length)
+            heard = torch.stft(
+                samples, fft, hop, window=window, pad_mode="constant", return_complex=True
+            )
+            magnitudes = self._scale(heard.abs(), bands)
+            ahead = heard - MOMENTUM / (1 + MOMENTUM) * before
+            spectrum = magnitudes * ahead / ahead.abs().clamp_min(1e-16)
+            before = heard
+        return torch.istft(spectrum, fft, hop, window=window, length=length)
 
-        Multiplicative updates of least squares (Lee and Seung, 2001) from the filters' transpose.
-        """
-        filters = self.log_mel.filters  # [F, M]
-        found = mel @ filters.T
-        target = found
-        overlap = filters @ filters.T  # [F, F]
-        for _ in range(INVERSION_STEPS):
-            found = found * target / (found @ overlap).clamp_min(1e-12)
-        return found
+    def _scale(self, magnitudes: Tensor, bands: Tensor) -> Tensor:
+        """Magnitudes `[F, T']`, scaled to about the bands `[T', M]`."""
+        heard = magnitudes.T @ self.log_mel.filters  # [T', M]
+        # Bounded, since where nothing is heard yet one turn cannot know what to raise.
+        wanted = (bands / heard.clamp_min(1e-7)).clamp(1e-2, 1e2)
+        return magnitudes * (wanted @ self.shares).T
+
+
+def _interpolate(mel: Tensor, times: int) -> Tensor:
+    """Frames `[T, M]` to `[T x times, M]`, centred on equal parts of what each frame spans."""
+    if times == 1:
+        return mel
+    finer = F.interpolate(mel.T[None], scale_factor=float(times), mode="linear")
+    return finer[0].T

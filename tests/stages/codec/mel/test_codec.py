@@ -78,11 +78,11 @@ def test_tokens_outlive_their_decoder(tiny_codec: Path, tmp_path: Path) -> None:
     assert before.decoder_fingerprint != mended.decoder_fingerprint
 
 
-def test_griffin_lim_speaks_sharpened_frames_or_plain_ones(tiny_codec: Path) -> None:
-    sharp, plain = (
+def test_griffin_lim_speaks_filtered_frames_or_plain_ones(tiny_codec: Path) -> None:
+    filtered, plain = (
         MelRVQCodec(tiny_codec, vocoder=name) for name in ("griffin-lim", "plain-griffin-lim")
     )
-    assert sharp.decoder_fingerprint != plain.decoder_fingerprint
+    assert filtered.decoder_fingerprint != plain.decoder_fingerprint
     codes = torch.randint(32, (1, 8, 3))
     tokens = AcousticTokens(codes=codes, lengths=torch.tensor([8]))
     network, _ = load_mel_codec(tiny_codec)
@@ -90,7 +90,9 @@ def test_griffin_lim_speaks_sharpened_frames_or_plain_ones(tiny_codec: Path) -> 
     mel = network.decode(codes, frames)
     speak = GriffinLim(network.config.geometry)
     assert torch.equal(plain.decode(tokens).samples[:, 0], speak(mel, frames))
-    assert torch.equal(sharp.decode(tokens).samples[:, 0], speak(postfilter(mel[0])[None], frames))
+    assert torch.equal(
+        filtered.decode(tokens).samples[:, 0], speak(postfilter(mel[0])[None], frames)
+    )
 
 
 def test_without_a_vocoder_inside_it_is_griffin_lim(tiny_codec: Path, tmp_path: Path) -> None:
