@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command_line import positive, say
-from benchmarks.peers.cells import CELLS, VARIANTS, Cell, Choice, cells, theirs
+from benchmarks.peers.cells import CELLS, OWN_VARIANTS, VARIANTS, Cell, Choice, cells, theirs
 from benchmarks.peers.environment import DEFAULT, make_environment
 from benchmarks.peers.learned import Tokens, compare, tokens_of_speech
-from benchmarks.peers.measure import ROOT, Limits, Side, interleave, ours, run_once
+from benchmarks.peers.measure import OUR_NAME, ROOT, Limits, Side, interleave, ours, run_once
 from benchmarks.peers.report import Measured, Report, markdown, measured, number
 from benchmarks.peers.sizes import SMALL, shape_of
 from stages.errors import DataMismatch, SoundStormError, StageFailure
@@ -111,6 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sizes=_sizes(options.sizes),
             frames=_frames(options.frames),
             variants=_listed(options.variants, VARIANTS, "--variants"),
+            own_variants=(
+                _listed(options.own_variants, tuple(OWN_VARIANTS), "--own-variants")
+                if options.own_variants
+                else []
+            ),
             speech=options.speech.absolute(),
         )
         tokens = _tokens(options.train, options.valid)
@@ -139,6 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--sizes", default=f"{SMALL},mini,350m", help="of networks: small, or presets")
     add("--frames", default="500", help="of decodings; of training windows the first")
     add("--variants", default=VARIANTS[0], help="of soundstorm-pytorch: matched, as-it-comes")
+    add(
+        "--own-variants", default=",".join(OWN_VARIANTS), metavar="LIST",
+        help="of our decoding, beside the plain one; the empty text for none",
+    )  # fmt: skip
     add("--repeats", type=positive(int), default=5, help="runs of each side of a cell")
     add(
         "--budget-seconds", type=positive(float), default=60.0,
@@ -191,7 +200,7 @@ def _line(measured: Measured) -> str:
     cell: Cell = measured.cell
     sides = [
         f"{name} {number(side['seconds'] / cell.scale)} {cell.unit}"
-        + ("" if name == "ours" else f" ({number(measured.ratio(name))} x)")
+        + ("" if name == OUR_NAME else f" ({number(measured.ratio(name))} x)")
         for name, side in measured.sides.items()
     ]
     return f"{cell.size}: {cell.what}: {', '.join(sides)}"

@@ -13,6 +13,13 @@ from benchmarks.peers.sizes import shape_of
 CELLS = ("decode", "train", "audiolm", "encodec", "learned")
 VARIANTS = ("matched", "as-it-comes")
 
+OWN_VARIANTS: dict[str, dict[str, str]] = {
+    "int8": {"precision": "int8"},
+    "fewer": {"iterations": "16,1,1,1,1x8"},
+    "int8-fewer": {"precision": "int8", "iterations": "16,1,1,1,1x8"},
+}
+"""Of our decoding, which is float32 in the paper's passes if nothing is said."""
+
 TRAIN_BATCH = {"350m": 1}
 """Windows of a training step; 4 in other sizes."""
 
@@ -69,6 +76,10 @@ class Choice:
     frames: Sequence[int]
 
     variants: Sequence[str]
+    """Of soundstorm-pytorch."""
+
+    own_variants: Sequence[str]
+    """Of our decoding, beside the plain one."""
 
     speech: Path
     """Folders of speech, one a speaker: EnCodec's input, and what is learned if nothing else is."""
@@ -115,7 +126,13 @@ def _decode(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
             kind="decode",
             what=f"decoding {frames} frames, 27 passes",
             size=size,
-            sides=_variants(choice, peer, "decode", shape=shape, frames=frames),
+            sides=[
+                *_variants(choice, peer, "decode", shape=shape, frames=frames),
+                *(
+                    ours("decode", variant=name, shape=shape, frames=frames, **OWN_VARIANTS[name])
+                    for name in choice.own_variants
+                ),
+            ],
         )
 
 

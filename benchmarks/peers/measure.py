@@ -18,6 +18,7 @@ from stages.errors import StageFailure
 ROOT = Path(__file__).resolve().parents[2]
 """Of the checkout: where `benchmarks` is found."""
 
+OUR_NAME = "ours"
 OURS = "benchmarks.peers.ours"
 THEIRS = "benchmarks.peers.theirs"
 
@@ -124,6 +125,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def ours(job: str, **spec: Any) -> Side:
-    """A run of ours."""
-    return Side(name="ours", python=Path(sys.executable), module=OURS, spec={"job": job, **spec})
+def ours(job: str, variant: str | None = None, **spec: Any) -> Side:
+    """A run of ours, plain or a variant by name."""
+    name = OUR_NAME if variant is None else f"{OUR_NAME}, {variant}"
+    return Side(name=name, python=Path(sys.executable), module=OURS, spec={"job": job, **spec})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.peers.cells import Cell
-from benchmarks.peers.measure import Limits, summarise
+from benchmarks.peers.measure import OUR_NAME, Limits, summarise
 
 GIB = 2**30
 
@@ -26,7 +26,17 @@ class Measured:
 
     def ratio(self, side: str) -> float:
         """How many times our median a side's is."""
-        return float(self.sides[side]["seconds"] / self.sides["ours"]["seconds"])
+        return float(self.sides[side]["seconds"] / self.sides[OUR_NAME]["seconds"])
+
+    def times_variants(self) -> dict[tuple[str, str], float]:
+        """How many times the median of a variant of ours a peer's is, by both names."""
+        variants = [name for name in self.sides if name.startswith(f"{OUR_NAME},")]
+        return {
+            (peer, variant): float(self.sides[peer]["seconds"] / self.sides[variant]["seconds"])
+            for peer in self.sides
+            for variant in variants
+            if peer not in (OUR_NAME, *variants)
+        }
 
     def agreed(self) -> bool | None:
         """Whether the sides gave the same result; None where there is none to compare."""
@@ -44,7 +54,11 @@ class Measured:
             "load": self.load,
             "agreed": self.agreed(),
             "sides": {name: dict(side) for name, side in self.sides.items()},
-            "ratios": {name: self.ratio(name) for name in self.sides if name != "ours"},
+            "ratios": {name: self.ratio(name) for name in self.sides if name != OUR_NAME},
+            "ratios_to_variants": [
+                {"peer": peer, "variant": variant, "ratio": ratio}
+                for (peer, variant), ratio in self.times_variants().items()
+            ],
         }
 
 
@@ -138,7 +152,7 @@ def _table(cells: Sequence[Measured]) -> Iterator[str]:
     yield "|---|---|---|--:|--:|--:|--:|--:|--:|--:|"
     for cell in cells:
         for name, side in cell.sides.items():
-            first = name == "ours"
+            first = name == OUR_NAME
             yield (
                 f"| {cell.cell.size if first else ''} | {cell.cell.what if first else ''} | {name} "
                 f"| {_millions(side)} | {_time(cell.cell, side['seconds'])} "
@@ -151,11 +165,17 @@ def _table(cells: Sequence[Measured]) -> Iterator[str]:
 
 
 def _notes(cell: Measured) -> Iterator[str]:
-    """What the numbers of a cell do not say."""
+    """What the table does not say."""
+    for (peer, variant), ratio in cell.times_variants().items():
+        yield ""
+        yield (
+            f"{cell.cell.size}, {cell.cell.what}: {peer} takes {number(ratio)} times as long as "
+            f"{variant}."
+        )
     for name, side in cell.sides.items():
         if side.get("masked"):
             yield ""
-            whose = "our network" if name == "ours" else f"the network of {name}"
+            whose = "our network" if name == OUR_NAME else f"the network of {name}"
             yield (
                 f"{cell.cell.size}, {cell.cell.what}: {whose} saw at the level due, pass by pass, "
                 f"so many masks: {' '.join(map(str, side['masked']))}."

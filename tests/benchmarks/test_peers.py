@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.peers import environment
 from benchmarks.peers.__main__ import main, write
-from benchmarks.peers.cells import Cell, Choice, cells, theirs
+from benchmarks.peers.cells import OWN_VARIANTS, Cell, Choice, cells, theirs
 from benchmarks.peers.environment import make_environment
 from benchmarks.peers.measure import OURS, ROOT, THEIRS, Limits, Side, interleave, ours, run_once
 from benchmarks.peers.ours import audiolm, soundstorm
@@ -104,6 +104,18 @@ def test_a_cell_is_told_as_it_was() -> None:
     assert "**The tokens differ.**" in markdown(differing)
 
 
+def test_a_peer_is_held_against_each_variant() -> None:
+    sides = (*BOTH, ours("decode", variant="int8"))
+    runs = {"ours": [result(2.0)], "peer": [result(8.0)], "ours, int8": [result(0.5)]}
+    cell = measured(replace(CELL, sides=sides, same=None), runs, load=0.0)
+    assert cell.times_variants() == {("peer", "ours, int8"): 16.0}
+    report = Report(
+        machine={"processor": "a processor", "torch": "2"}, versions={"peer": "1"},
+        limits=Limits(threads=2), cells=[cell],
+    )  # fmt: skip
+    assert "tiny, a decoding: peer takes 16 times as long as ours, int8." in markdown(report)
+
+
 def test_stray_output_is_kept_from_the_result() -> None:
     code = (
         "import sys; from benchmarks.peers.probe import serve\n"
@@ -149,6 +161,15 @@ def test_our_decoding_sees_the_schedule() -> None:
     assert found["seconds"] > 0
 
 
+@pytest.mark.parametrize(("name", "passes"), [("int8", 27), ("fewer", 20), ("int8-fewer", 20)])
+def test_our_decoding_has_variants(name: str, passes: int) -> None:
+    shape = {**SHAPE, "levels": 12}
+    spec = {"threads": 1, "shape": shape, "frames": 40}
+    plain, found = soundstorm.decode(spec), soundstorm.decode({**spec, **OWN_VARIANTS[name]})
+    assert found["passes"] == passes
+    assert found["parameters"] == plain["parameters"]
+
+
 def test_our_training_step() -> None:
     spec = {"threads": 1, "shape": SHAPE, "batch": 2, "frames": 12, "steps": 2}
     found = soundstorm.train(spec)
@@ -168,7 +189,7 @@ def test_our_audiolm_counts_every_token_but_the_first(
 def test_cells_ask_the_same_of_both() -> None:
     choice = Choice(
         only=["decode"], sizes=["small", "350m"], frames=[500, 1500],
-        variants=["matched", "as-it-comes"], speech=Path("speech"),
+        variants=["matched", "as-it-comes"], own_variants=[], speech=Path("speech"),
     )  # fmt: skip
     peer = Path("peer/bin/python")
     for kind, count in (("decode", 4), ("train", 2), ("audiolm", 4)):
@@ -181,6 +202,18 @@ def test_cells_ask_the_same_of_both() -> None:
                 assert (side.module, side.python) == (THEIRS, peer)
                 same = {name: value for name, value in side.spec.items() if name != "variant"}
                 assert same == first.spec
+
+
+def test_variants_of_ours_are_of_decoding_alone() -> None:
+    choice = Choice(
+        only=["decode"], sizes=["small"], frames=[500], variants=["matched"],
+        own_variants=["int8"], speech=Path("speech"),
+    )  # fmt: skip
+    for kind, names in (("decode", ["ours, int8"]), ("train", [])):
+        (cell,) = cells(kind, choice, Path("peer"), Path("work"), lambda side: {})
+        plain, _, *own = cell.sides
+        assert [side.name for side in own] == names
+        assert all(dict(side.spec) == {**plain.spec, "precision": "int8"} for side in own)
 
 
 def test_only_its_own_environment_is_made_anew(tmp_path: Path, monkeypatch: Any) -> None:

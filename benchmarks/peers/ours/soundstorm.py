@@ -43,10 +43,12 @@ def parameters(network: Any) -> int:
 def decode(spec: Spec) -> dict[str, Any]:
     """All levels of one utterance of `frames` frames, without a prompt.
 
-    `masked` is how many masks of the level that is due each pass saw.
+    In `precision` and the passes of `iterations`, by default float32 and the paper's. `masked` is
+    how many masks of the level that is due each pass saw.
     """
     import torch
 
+    from stages.nn.precision import FLOAT32, to_precision
     from stages.soundstorm.decoding import DecodeOptions, DecodeRequest
     from stages.soundstorm.decoding import decode as decode_rows
     from stages.soundstorm.schedule import PAPER_ITERATIONS, parse_iterations
@@ -55,13 +57,16 @@ def decode(spec: Spec) -> dict[str, Any]:
     imported = peak_bytes()
     shape, frames = spec["shape"], spec["frames"]
     network = build(shape).eval().requires_grad_(False)
+    numbers = parameters(network)
+    precision = spec.get("precision", FLOAT32)
+    network = to_precision(network, precision, torch.device("cpu"))
     request = DecodeRequest(
         row_id="row",
         semantic=torch.arange(frames) % shape["semantic_size"],
         prompt=torch.zeros(0, shape["levels"], dtype=torch.long),
     )
     decode_rows(network, [request], DecodeOptions(iterations=(1,)))  # one pass warms up
-    iterations = parse_iterations(PAPER_ITERATIONS, shape["levels"])
+    iterations = parse_iterations(spec.get("iterations", PAPER_ITERATIONS), shape["levels"])
     with Stopwatch() as watch:
         (row,) = decode_rows(network, [request], DecodeOptions(iterations=iterations))
     assert tuple(row.acoustic.shape) == (frames, shape["levels"])
@@ -69,7 +74,7 @@ def decode(spec: Spec) -> dict[str, Any]:
     return {
         "seconds": watch.seconds,
         "imported_bytes": imported,
-        "parameters": parameters(network),
+        "parameters": numbers,
         "passes": int(row.trace.passes.max()),
         "masked": _masked(row.trace.passes, iterations),
     }
