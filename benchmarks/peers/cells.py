@@ -139,7 +139,12 @@ def _decode(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
 def _train(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
     shape = shape_of("soundstorm", size).to_json()
     batch, frames = TRAIN_BATCH.get(size, 4), choice.frames[0]
-    spec = {"shape": shape, "batch": batch, "frames": frames, "steps": TRAIN_STEPS.get(size, 3)}
+    spec: dict[str, Any] = {
+        "shape": shape,
+        "batch": batch,
+        "frames": frames,
+        "steps": TRAIN_STEPS.get(size, 3),
+    }
     yield Cell(
         kind="train",
         what=f"a training step, {batch} x {frames} frames",
@@ -152,7 +157,7 @@ def _audiolm(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
     del choice
     for stage in ("coarse", "fine"):
         shape = shape_of(f"audiolm-{stage}", size).to_json()
-        spec = {"shape": shape, "frames": CONTEXT, "made": STRETCH}
+        spec: dict[str, Any] = {"shape": shape, "frames": CONTEXT, "made": STRETCH}
         yield Cell(
             kind="audiolm",
             what=f"{stage} stage: a token, {CONTEXT} frames in",
