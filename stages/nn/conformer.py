@@ -68,6 +68,17 @@ def padding_mask(lengths: Tensor, frames: int) -> Tensor | None:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
+# Where no gradient will ask for what was there, in place: the same bits, less memory to go through.
+
+
+def _silu(x: Tensor) -> Tensor:
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _add(x: Tensor, y: Tensor, alpha: float = 1.0) -> Tensor:
+    return torch.add(x, y, alpha=alpha) if torch.is_grad_enabled() else x.add_(y, alpha=alpha)
+
+
 class FeedForward(nn.Module):
     """One of a block's two half-step feed-forward modules (before norm and residual)."""
 
@@ -78,7 +89,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B, T, D]` to `[B, T, D]`."""
-        hidden: Tensor = self.outer(F.silu(self.inner(x)))
+        hidden: Tensor = self.outer(_silu(self.inner(x)))
         return hidden
 
 
@@ -129,7 +140,7 @@ class Convolution(nn.Module):
         # As a picture of height 1 with channels last, [B, D, 1, T], the same convolution is thirty
         # times faster on a CPU than Conv1d, whose layout needs two copies and has no fast kernel.
         x = self.depthwise(x.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
-        out: Tensor = self.out(F.silu(self.norm(x)))
+        out: Tensor = self.out(_silu(self.norm(x)))
         return out
 
 
@@ -154,10 +165,10 @@ class ConformerBlock(nn.Module):
         """`[B, T, D]` to `[B, T, D]`; see `Attention.forward` for `table` and `mask`."""
         half1 = self.dropout(self.feed_forward1(self.feed_forward1_norm(x)))
         x = torch.add(x, half1, alpha=0.5)
-        x = x + self.dropout(self.attention(self.attention_norm(x), table, mask))
-        x = x + self.dropout(self.convolution(self.convolution_norm(x), mask))
+        x = _add(x, self.dropout(self.attention(self.attention_norm(x), table, mask)))
+        x = _add(x, self.dropout(self.convolution(self.convolution_norm(x), mask)))
         half2 = self.dropout(self.feed_forward2(self.feed_forward2_norm(x)))
-        x = torch.add(x, half2, alpha=0.5)
+        x = _add(x, half2, alpha=0.5)
         out: Tensor = self.norm(x)
         return out
 

@@ -153,6 +153,18 @@ def test_mask_is_left_out_where_rows_are_full() -> None:
     assert mask.tolist() == [[True] * 4, [True, True, False, False]]
 
 
+def test_without_gradients_it_gives_the_same_bits_and_keeps_its_input() -> None:
+    conformer = make_conformer()
+    x = torch.randn(2, 9, 32)
+    given = x.clone()
+    with_gradients = conformer(x)
+    with torch.inference_mode():
+        without = conformer(x)
+    assert with_gradients.requires_grad
+    assert torch.equal(with_gradients.detach(), without)
+    assert torch.equal(x, given)
+
+
 def test_dropout_only_in_training() -> None:
     config = ConformerConfig(layers=1, heads=2, width=8, feed_forward=8, dropout=0.5)
     conformer = make_conformer(config)
