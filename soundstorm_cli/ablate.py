@@ -37,7 +37,7 @@ from soundstorm_cli.judging import (
     choose_judges,
     judge_task,
 )
-from soundstorm_cli.semantic_options import batch_seconds_for
+from soundstorm_cli.semantic_options import generation_batch
 from stages.assets import MINI, model_folder
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def ablate(
         float | None,
         typer.Option(
             "--batch-seconds", min=0.0,
-            help="Sound in one padded batch; 0, the default on a CPU, takes one row at a time.",
+            help="Sound in one padded batch on a GPU; a CPU takes one row at a time.",
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -176,7 +176,8 @@ def ablate(
         compute_type=compute_type, reference=reference, consistency=consistency,
         speaker_encoder=speaker_encoder,
     )  # fmt: skip
-    common = _common(model, place, seconds, batch_seconds_for(place, batch_seconds), seed)
+    batch = generation_batch(place, batch_seconds, name=NAME, quiet=quiet)
+    common = _common(model, place, seconds, batch, seed)
     chosen = plan(
         common.model.levels,
         first_level=first_level,

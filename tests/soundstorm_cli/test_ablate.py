@@ -124,9 +124,11 @@ def test_utterances_no_longer_than_the_prompt_fail_alone(ablate: Command) -> Non
     assert set(result["missing"]) == {"2-1", "greedy"}
 
 
-def test_without_a_prompt(ablate: Command, tmp_path: Path) -> None:
-    outcome = ablate("--first-level", 1, "--default", "2,1", "--prompt-seconds", "0", "--limit", 1)
+def test_without_a_prompt_and_without_a_batch(ablate: Command, tmp_path: Path) -> None:
+    options = ("--first-level", 1, "--default", "2,1", "--prompt-seconds", "0", "--limit", 1)
+    outcome = ablate(*options, "--batch-seconds", 9)
     assert outcome.code == 0, outcome.err
+    assert "ablate: --batch-seconds 9 is for a GPU" in outcome.err
     with open_rows(tmp_path / "a" / "2-1") as source:
         assert [row["prompt_frames"] for row in source.rows()] == [0]
 
