@@ -81,9 +81,10 @@ class GriffinLim(nn.Module):
             heard = torch.stft(
                 samples, fft, hop, window=window, pad_mode="constant", return_complex=True
             )
-            magnitudes = self._scale(heard.abs(), bands)
+            magnitudes = self._scale(_absolute(heard), bands)
             ahead = heard - MOMENTUM / (1 + MOMENTUM) * before
-            spectrum = magnitudes * ahead / ahead.abs().clamp_min(1e-16)
+            factor = magnitudes / _absolute(ahead).clamp_min(1e-16)
+            spectrum = torch.view_as_complex(torch.view_as_real(ahead) * factor[..., None])
             before = heard
         return torch.istft(spectrum, fft, hop, window=window, length=length)
 
@@ -93,6 +94,12 @@ class GriffinLim(nn.Module):
         # Bounded, since where nothing is heard yet one turn cannot know what to raise.
         wanted = (bands / heard.clamp_min(1e-7)).clamp(1e-2, 1e2)
         return magnitudes * (wanted @ self.shares).T
+
+
+def _absolute(values: Tensor) -> Tensor:
+    """Of complex numbers, none of them huge; several times as fast as torch's on a CPU."""
+    parts = torch.view_as_real(values)
+    return torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1]).sqrt_()
 
 
 def _interpolate(mel: Tensor, times: int) -> Tensor:
