@@ -124,7 +124,7 @@ def _decode(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
     for frames in choice.frames:
         yield Cell(
             kind="decode",
-            what=f"decoding {frames} frames, 27 passes",
+            what=f"decoding {frames} frames",
             size=size,
             sides=[
                 *_variants(choice, peer, "decode", shape=shape, frames=frames),
