@@ -122,14 +122,15 @@ def _variants(choice: Choice, python: Path, job: str, **spec: Any) -> list[Side]
 def _decode(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
     shape = shape_of("soundstorm", size).to_json()
     for frames in choice.frames:
+        spec: dict[str, Any] = {"shape": shape, "frames": frames}
         yield Cell(
             kind="decode",
             what=f"decoding {frames} frames",
             size=size,
             sides=[
-                *_variants(choice, peer, "decode", shape=shape, frames=frames),
+                *_variants(choice, peer, "decode", **spec),
                 *(
-                    ours("decode", variant=name, shape=shape, frames=frames, **OWN_VARIANTS[name])
+                    ours("decode", variant=name, **spec, **OWN_VARIANTS[name])
                     for name in choice.own_variants
                 ),
             ],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.cells import theirs
-from benchmarks.peers.measure import Side, ours
+from benchmarks.peers.measure import OUR_NAME, Side, ours
 from benchmarks.peers.sizes import SMALL, shape_of
 from stages.errors import DataMismatch
 
@@ -84,7 +84,7 @@ def compare(
         side.name: _scores(run(side))
         for side in (ours("learn", **spec), theirs(peer, "soundstorm-pytorch", "learn", **spec))
     }
-    asked = models["ours"]["tokens"]
+    asked = models[OUR_NAME]["tokens"]
     return {
         "steps": steps,
         "batch": BATCH,

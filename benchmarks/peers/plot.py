@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from benchmarks.peers.measure import OUR_NAME
 from benchmarks.peers.report import Measured, Report
 
 ROW = 0.22
@@ -21,7 +22,7 @@ def draw(report: Report, target: Path) -> None:
         (f"{cell.cell.what}, {cell.cell.size}: {name}", cell, name)
         for cell in report.cells
         for name in cell.sides
-        if name != "ours"
+        if name != OUR_NAME
     ]
     panels = bool(bars) + (report.learned is not None)
     if not panels:
@@ -40,7 +41,8 @@ def _ratios(axis: Any, bars: Sequence[tuple[str, Measured, str]]) -> None:
     beyond = [cell.ratio(name) - 1.0 for _, cell, name in bars]  # bars begin at "as long as ours"
     axis.barh(places, beyond, left=1.0, height=0.7, color="#4477aa")
     memory = [
-        cell.sides[name]["peak_bytes"] / cell.sides["ours"]["peak_bytes"] for _, cell, name in bars
+        cell.sides[name]["peak_bytes"] / cell.sides[OUR_NAME]["peak_bytes"]
+        for _, cell, name in bars
     ]
     axis.plot(memory, places, "o", markersize=4, color="#cc6677", label="memory")
     axis.set_yticks(places, [label for label, _, _ in bars], fontsize=6)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.peers.cells import Cell
-from benchmarks.peers.measure import OUR_NAME, Limits, summarise
+from benchmarks.peers.measure import OUR_NAME, OURS, Limits, summarise
 
 GIB = 2**30
 
@@ -30,12 +30,13 @@ class Measured:
 
     def times_variants(self) -> dict[tuple[str, str], float]:
         """How many times the median of a variant of ours a peer's is, by both names."""
-        variants = [name for name in self.sides if name.startswith(f"{OUR_NAME},")]
+        _, *others = self.cell.sides
+        variants = [side.name for side in others if side.module == OURS]
+        peers = [side.name for side in others if side.module != OURS]
         return {
             (peer, variant): float(self.sides[peer]["seconds"] / self.sides[variant]["seconds"])
-            for peer in self.sides
+            for peer in peers
             for variant in variants
-            if peer not in (OUR_NAME, *variants)
         }
 
     def agreed(self) -> bool | None:
@@ -201,7 +202,7 @@ def _learned(learned: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"| level | {' | '.join(models)} | frequencies | tokens |"
     yield f"|--:|{'--:|' * (len(models) + 2)}"
-    counts = models["ours"]["tokens"]
+    counts = models[OUR_NAME]["tokens"]
     for level, guess in enumerate(learned["frequencies"]):
         cells = [
             f"{model['nats'][level]:.3f} ({100 * model['accuracy'][level]:.1f})"
