@@ -5,8 +5,8 @@ magnitudes are known. Under mel frames they are not: guessed once, they fit no w
 phases cannot mend that. Here each turn keeps the magnitudes that the samples have and only scales
 them to the bands' sums, so that what lies within a band (harmonics above all) settles together
 with the phases. Finding both together is Masuyama, Ueda and Ono's (2023), by proximal splitting.
-Frames half as far apart tie them closer. With the momentum of the fast variant (Perraudin, Balazs
-and Søndergaard, 2013). `docs/models.md` says what each is worth.
+Fourier frames lie half as far apart as mel frames. With the momentum of the fast variant
+(Perraudin, Balazs and Søndergaard, 2013). `docs/models.md` says what each is worth.
 """
 
 from __future__ import annotations
