@@ -20,7 +20,8 @@ EncoderOption = Annotated[
         "--encoder", "-e",
         help="logmel; wav2vec2_base, ... (fairseq2); wav2vec2[/ARCH]:FILE, w2vbert[/ARCH]:FILE; "
         "hf:NAME or hf:FOLDER; whisper:NAME or whisper:FOLDER; hubert_base, wavlm_base, ..., also "
-        "with :FILE; or the folder of a best-rq or student model.",
+        "with :FILE; mini, the bottleneck that ships; or the folder of a best-rq, student or "
+        "bottleneck model.",
     ),
 ]  # fmt: skip
 LayerOption = Annotated[

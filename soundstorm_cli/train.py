@@ -32,8 +32,8 @@ def train(
         typer.Option(
             "--model",
             "-m",
-            help="soundstorm, codec, vocoder, best-rq, student, consistency, audiolm-semantic, "
-            "audiolm-coarse or audiolm-fine.",
+            help="soundstorm, codec, vocoder, best-rq, student, bottleneck, consistency, "
+            "audiolm-semantic, audiolm-coarse or audiolm-fine.",
         ),
     ] = "soundstorm",
     preset: Annotated[
@@ -75,7 +75,8 @@ def train(
         typer.Option(
             "--encoder",
             metavar="FOLDER[:LAYER]",
-            help="For consistency: the best-rq model, and the layer, that it listens with.",
+            help="For consistency: the best-rq model, and the layer, that it listens with. For "
+            "bottleneck: whisper:FOLDER, the teacher.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,

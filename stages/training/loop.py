@@ -252,6 +252,8 @@ class Trainer(Generic[Batch]):
 
     def _agreed(self, *wishes: bool) -> list[bool]:
         """What any of the processes wishes: they stop and save together."""
+        if self.processes.world == 1:  # a GPU need not be asked, and waited for
+            return list(wishes)
         wanted = torch.tensor(wishes, dtype=torch.float32, device=self.task.device)
         return [bool(count) for count in self.processes.sum(wanted).tolist()]
 
@@ -259,11 +261,12 @@ class Trainer(Generic[Batch]):
         """One update of one player from this process's micro-batches of a step."""
         optimiser = self._optimisers[player]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        former = [p.grad for p in parameters if p.grad is not None]
+        if former:
+            torch._foreach_zero_(former)
         for parameter in parameters:  # zeros, not None: what has no gradient still decays
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            else:
-                parameter.grad.zero_()
         counted = Meter()
         total = torch.zeros(2, dtype=torch.float64, device=self.task.device)
         for index, micro_batch in enumerate(batch):
@@ -291,10 +294,12 @@ class Trainer(Generic[Batch]):
     def _apply(self, player: str, parameters: list[nn.Parameter], total: Tensor) -> None:
         """Turn summed gradients into the mean's, clip them, and step."""
         self.processes.sum_gradients(parameters)
-        loss, weight = self.processes.sum(total.clone()).tolist()
-        scale = 1.0 / max(weight, 1.0)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) * scale
+        unscaled = torch.nn.utils.get_total_norm(gradients).double()
+        sums = self.processes.sum(total.clone())
+        loss, weight, norm = torch.cat((sums, unscaled[None])).tolist()  # one wait, not many
+        scale = 1.0 / max(weight, 1.0)
+        norm *= scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.save()
             raise StageFailure(
@@ -311,7 +316,8 @@ class Trainer(Generic[Batch]):
             group["lr"] = self.task.learning_rate(player, self.step)
         optimiser.step()
         prefix = "" if player == MODEL else f"{player}/"
-        one = torch.tensor([norm, 1.0], dtype=torch.float64, device=self.task.device)
+        # On the CPU, where the norm is: a copy to a GPU would wait for it once more.
+        one = torch.tensor([norm, 1.0], dtype=torch.float64)
         self._meter.add(f"train/{prefix}gradient_norm", one)
 
     def _log(self, rate: float) -> None:

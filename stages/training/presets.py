@@ -106,6 +106,27 @@ _STUDENT: dict[str, dict[str, Any]] = {
     "350m": {**_350M, "network": _350M_CONFORMER},
 }
 
+# Small, since it ships, and heard through a teacher that is five times as large: for a GPU.
+_BOTTLENECK: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_MINI,
+        "batch_size": 32,
+        "micro_batch_seconds": 128.0,
+        "ema_decay": 0.999,
+        "valid_examples": 32,
+        "data": {"min_seconds": 4.0, "max_seconds": 4.0, "speaker_power": 0.5},
+        "optimiser": {
+            "learning_rate": 1e-3,
+            "warmup_steps": 200,
+            "decay_steps": 6_000,
+            "final_ratio": 0.05,
+        },
+        "network": {**_MINI_CONFORMER, "layers": 3, "feed_forward": 512},
+    },
+    "base": {**_BASE, "network": _BASE_CONFORMER},
+    "350m": {**_350M, "network": _350M_CONFORMER},
+}
+
 # Only the head is trained, on the mini best-rq's frames, so minutes do. More recordings at once are
 # harder to tell apart; 350m has the paper's lengths of crops and width of embeddings.
 _CONSISTENCY: dict[str, dict[str, Any]] = {
@@ -255,6 +276,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "vocoder": _VOCODER,
     "best-rq": _BEST_RQ,
     "student": _STUDENT,
+    "bottleneck": _BOTTLENECK,
     "consistency": _CONSISTENCY,
     "audiolm-semantic": _AUDIOLM_SEMANTIC,
     "audiolm-coarse": _AUDIOLM_COARSE,

@@ -82,7 +82,7 @@ def test_other_settings_are_refused_by_name(
         (["--kmeans", "x"], "x is no model: it has no config.json"),
         (
             ["--model", "codec", "--kmeans", "x"],
-            "codec has no recipe: only soundstorm, student, vocoder",
+            "codec has no recipe: only soundstorm, student, bottleneck, vocoder",
         ),
         (["--set", "recipe.level_power=-1"], "recipe.level_power must be at least 0"),
         (["--set", "recipe.whole_finer=1.5"], "whole_first and whole_finer must be in [0, 1]"),

@@ -1,7 +1,8 @@
-"""The toolkit's own networks, BEST-RQ's and students, as semantic encoders."""
+"""The toolkit's own networks, BEST-RQ's, students and bottlenecks, as semantic encoders."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from stages.nn.model_file import ModelFile, read_model_config
 from stages.semantic.base import Frames, SemanticEncoder
 from stages.semantic.best_rq import KIND as BEST_RQ
 from stages.semantic.best_rq import load_best_rq
+from stages.semantic.bottleneck import KIND as BOTTLENECK
+from stages.semantic.bottleneck import Bottleneck, load_bottleneck
 from stages.semantic.encoders.layers import pick_layer
 from stages.semantic.speech_conformer import SpeechConformer
 from stages.semantic.student import KIND as STUDENT
@@ -20,36 +23,44 @@ from stages.shards.provenance import hash_json
 
 
 class OwnEncoder(SemanticEncoder):
-    """A layer of a network that `train --model best-rq` or `--model student` made."""
+    """A layer of a network that `train --model best-rq` or `--model student` made, or the points of
+    one that `--model bottleneck` made."""
 
     def __init__(self, folder: Path, *, layer: int | None = None, device: str = "cpu") -> None:
         """Load a model folder; `layer` is 1-based.
 
         By default it is the middle one of BEST-RQ (its last ones serve its random codes), and the
-        last of a student, which is nearest to its teacher.
+        last of a student, which is nearest to its teacher. A bottleneck has none to choose.
 
         Raises:
             DataMismatch: if it is no such model, or has no such layer.
         """
         kind, network, file = _load(folder)
-        count = network.config.layers
-        default = (count + 1) // 2 if kind == BEST_RQ else count
-        self._layer = pick_layer(layer, count=count, default=default, where=str(folder))
-        del network.conformer.blocks[self._layer :]
-        self._network = network.to(device)
-        self._device = torch.device(device)
-        self.name = f"{kind}:{self._layer}"
-        self.fingerprint = hash_json([kind, file.fingerprint, self._layer])
         self.sample_rate = network.config.sample_rate
         self.frame_rate = network.config.frame_rate
-        self.dim = network.config.width
+        if isinstance(network, Bottleneck):
+            if layer is not None:
+                raise DataMismatch(f"{folder} gives its points, not a layer: leave --layer out")
+            self._encode = network.points
+            self.name = kind
+            self.fingerprint = hash_json([kind, file.fingerprint])
+            self.dim = network.config.dim
+        else:
+            count = network.config.layers
+            default = (count + 1) // 2 if kind == BEST_RQ else count
+            layer = pick_layer(layer, count=count, default=default, where=str(folder))
+            del network.conformer.blocks[layer:]
+            self._encode = partial(network.encode, layer=layer)
+            self.name = f"{kind}:{layer}"
+            self.fingerprint = hash_json([kind, file.fingerprint, layer])
+            self.dim = network.config.width
+        network.to(device)
+        self._device = torch.device(device)
 
     @torch.inference_mode()
     def encode(self, samples: Tensor, lengths: Tensor) -> Frames:
         """Encode `[B, N]` into `[B, T, D]` with T = ceil(N / hop)."""
-        values, counts = self._network.encode(
-            samples.to(self._device), lengths.to(self._device), layer=self._layer
-        )
+        values, counts = self._encode(samples.to(self._device), lengths.to(self._device))
         return Frames(values=values, lengths=counts)
 
 
@@ -59,7 +70,9 @@ def _load(folder: Path) -> tuple[str, SpeechConformer, ModelFile]:
         return kind, *load_best_rq(folder)
     if kind == STUDENT:
         return kind, *load_student(folder)
+    if kind == BOTTLENECK:
+        return kind, *load_bottleneck(folder)
     raise DataMismatch(
         f"{folder} holds a {kind} model, which is no semantic encoder: give the folder of a "
-        "best-rq or student model"
+        "best-rq, student or bottleneck model"
     )

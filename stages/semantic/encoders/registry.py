@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 from stages.semantic.base import SemanticEncoder
 from stages.semantic.encoders.fairseq2 import is_fairseq2, load_fairseq2
@@ -25,7 +26,8 @@ KINDS = (
     "hf:NAME or hf:FOLDER",
     "one of " + ", ".join(TORCHAUDIO_NAMES) + " (with :FILE for local weights)",
     "whisper:NAME or whisper:FOLDER",
-    "the folder of a best-rq or student model",
+    "the folder of a best-rq, student or bottleneck model",
+    "mini, the bottleneck that ships",
 )
 """What a specification can be."""
 
@@ -69,6 +71,8 @@ def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
         return TorchaudioEncoder(spec, layer=layer, device=device)
     if is_fairseq2(spec):
         return load_fairseq2(spec, layer=layer, device=device)
+    if spec == MINI:
+        return OwnEncoder(model_folder(spec, "bottleneck"), layer=layer, device=device)
     if Path(spec).is_dir():
         return OwnEncoder(Path(spec), layer=layer, device=device)
     raise DataMismatch(f"there is no semantic encoder {spec}: give {'; '.join(KINDS)}")

@@ -146,6 +146,12 @@ def _student(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     return StudentTask(settings, **_speech(inputs, labelled=True))
 
 
+def _bottleneck(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.bottleneck import BottleneckTask
+
+    return BottleneckTask(settings, **_speech(inputs))
+
+
 def _consistency(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     from stages.training.tasks.consistency import ConsistencyTask
 
@@ -158,6 +164,7 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "vocoder": _vocoder,
     "best-rq": _best_rq,
     "student": _student,
+    "bottleneck": _bottleneck,
     "consistency": _consistency,
     "audiolm-semantic": _audiolm_semantic,
     "audiolm-coarse": _audiolm_acoustic,
@@ -168,7 +175,7 @@ AUDIOLM = ("audiolm-semantic", "audiolm-coarse", "audiolm-fine")
 ON_TOKENS = ("soundstorm", *AUDIOLM)
 """Learn from token shards alone, which are so quick to read that no worker is needed."""
 
-WITH_RECIPE = ("soundstorm", "student", "vocoder", "consistency", *AUDIOLM)
+WITH_RECIPE = ("soundstorm", "student", "bottleneck", "vocoder", "consistency", *AUDIOLM)
 
 
 def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:

@@ -18,6 +18,7 @@ from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_vocoder
 from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
+from stages.semantic.bottleneck import load_bottleneck
 from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
 from stages.semantic.student import load_student
 from stages.shards.provenance import Provenance, StageRecord
@@ -33,6 +34,7 @@ from stages.training.settings import overlay
 from stages.training.speech import find_speech
 from stages.training.stopping import Limits, Stopper
 from stages.training.tasks.registry import TaskInputs, build_task
+from tests.tiny_whisper import tiny_whisper
 
 LOUDNESSES = 4
 MEL = {"hop": 160, "window": 256, "mels": 20}
@@ -55,6 +57,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "student": {
         "network": {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "mels": 20},
+    },
+    "bottleneck": {
+        "network": {
+            "layers": 1, "heads": 2, "width": 16, "feed_forward": 16, "mels": 20, "dim": 3,
+            "speaker_layers": 1,
+        },
     },
 }  # fmt: skip
 SMALL: dict[str, Any] = {
@@ -80,6 +88,11 @@ def make(corpus: Path) -> Make:
         )
         if model == "student":
             source = _labelled(source, run.parent / "labelled")
+        if model == "bottleneck":
+            teacher = tiny_whisper(run.parent / "whisper")
+            settings = overlay(
+                settings, {"recipe": {"encoder": f"whisper:{teacher}"}}, where="test"
+            )
         inputs = TaskInputs(
             train=source,
             valid=source,
@@ -129,7 +142,7 @@ def losses(run: Path) -> list[dict[str, float]]:
     ]
 
 
-@pytest.mark.parametrize("model", ["codec", "vocoder", "best-rq", "student"])
+@pytest.mark.parametrize("model", ["codec", "vocoder", "best-rq", "student", "bottleneck"])
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     make: Make, tmp_path: Path, model: str
 ) -> None:
@@ -338,3 +351,23 @@ def test_windows_lie_in_their_files(make: Make, tmp_path: Path) -> None:
             for row, length in zip(batch.samples, batch.lengths.tolist(), strict=True):
                 assert not row[length:].any()
                 assert np.abs(row[:length].numpy()).max() > 0
+
+
+def test_a_bottleneck_learns_and_starts_from_another(make: Make, tmp_path: Path) -> None:
+    run = tmp_path / "bottleneck"
+    task = make("bottleneck", run, recipe={"vary_speed": False})
+    before = task.validate(task.network.eval())
+    task.network.train()
+    run_to(task, run, 30)
+    after = task.validate(task.network.eval())
+    assert after["loss"] < before["loss"]
+    assert after["loss"] == pytest.approx(after["mel"] + 2 * after["heard"], rel=1e-4)
+    again = make("bottleneck", tmp_path / "again")
+    again.initialise(run)
+    saved, _ = load_bottleneck(run)
+    torch.testing.assert_close(again.network.narrow.weight, saved.narrow.weight)
+
+
+def test_a_bottleneck_needs_a_whisper(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataMismatch, match="--encoder whisper:FOLDER"):
+        make("bottleneck", tmp_path / "run", recipe={"encoder": "logmel"})

@@ -1,0 +1,129 @@
+"""Teaching a semantic encoder to keep what Whisper hears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import resample
+
+from stages.errors import DataMismatch
+from stages.semantic.bottleneck import (
+    SPEAKER,
+    Bottleneck,
+    BottleneckConfig,
+    BottleneckSums,
+    load_bottleneck,
+    save_bottleneck,
+)
+from stages.semantic.encoders.whisper import PREFIX
+from stages.semantic.whisper_ear import load_ear
+from stages.shards.provenance import hash_file
+from stages.training.seeds import derive_seed
+from stages.training.settings import TrainingSettings, overlay
+from stages.training.speech import SpeechBatch
+from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.speech_task import Means, SpeechTask
+
+VALIDATION_SECONDS = 20.0
+SPEEDS = ((9, 10), (1, 1), (11, 10))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckRecipe:
+    """The fields of `recipe`."""
+
+    encoder: str = ""
+    """The teacher: `whisper:FOLDER`, a Whisper in CTranslate2's format."""
+
+    encoder_fingerprint: str = ""
+    """SHA-256 hex of its weights; always filled in anew, so that no run resumes on another."""
+
+    hearing_weight: float = 2.0
+    """Of what the teacher hears against the log-mel frames themselves; 0 is an autoencoder."""
+
+    vary_speed: bool = True
+    """Whether batches are played at 9/10, 1 and 11/10 of their speed by turns (Ko et al. 2015):
+    other voices, and other tempi."""
+
+    def __post_init__(self) -> None:
+        if self.hearing_weight < 0:
+            raise DataMismatch("recipe.hearing_weight must be at least 0")
+
+
+class BottleneckTask(SpeechTask):
+    """Log-mel frames again, from few and noisy numbers, as Whisper would hear them."""
+
+    def __init__(self, settings: TrainingSettings, **inputs: Any) -> None:
+        """Build the network; `inputs` are `SpeechTask`'s, without the sample rate.
+
+        Raises:
+            DataMismatch: if no teacher is named or it is none.
+        """
+        recipe = overlay(BottleneckRecipe(), settings.recipe, where="recipe", prefix="recipe.")
+        if not recipe.encoder.startswith(PREFIX):
+            raise DataMismatch(
+                "name the Whisper that is to hear the words: --encoder whisper:FOLDER"
+            )
+        folder = Path(recipe.encoder.removeprefix(PREFIX))
+        ear = load_ear(folder)
+        fingerprint = hash_file(folder / "model.bin")
+        settings = replace(settings, recipe={**settings.recipe, "encoder_fingerprint": fingerprint})
+        self.config = BottleneckConfig.from_json(settings.network, where="the settings' network")
+        super().__init__(settings, sample_rate=self.config.sample_rate, **inputs)
+        self._ear = ear.to(self.device)
+        self._recipe = recipe
+        torch.manual_seed(derive_seed(settings.seed, "weights"))
+        self.network = Bottleneck(self.config, mels=ear.mels).to(self.device)
+        self.players = {MODEL: self.network}
+
+    def _sums(self, network: Bottleneck, batch: SpeechBatch, *, varied: bool) -> BottleneckSums:
+        samples, lengths, generator = self.arrive(batch)
+        if varied:
+            over, under = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))]
+            samples = resample(samples, over, under)
+            lengths = (lengths * under // over).clamp(min=1, max=samples.shape[1])
+        return network.loss(
+            samples,
+            lengths,
+            ear=self._ear,
+            hearing_weight=self._recipe.hearing_weight,
+            generator=generator,
+        )
+
+    def loss(self, player: str, batch: SpeechBatch, step: int) -> StepOutput:
+        del player, step
+        sums = self._sums(self.network, batch, varied=self._recipe.vary_speed)
+        parts = {
+            name: torch.stack((part, sums.frames.to(part.dtype)))
+            for name, part in (("mel", sums.mel), ("heard", sums.heard))
+        }
+        return StepOutput(loss=sums.loss, weight=sums.frames, parts=parts)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """The losses on speech as it is, under the same noise each time."""
+        assert isinstance(model, Bottleneck)
+        means = Means()
+        for batch in self.valid_batches(VALIDATION_SECONDS):
+            sums = self._sums(model, batch, varied=False)
+            for name in ("loss", "mel", "heard"):
+                means.add(name, getattr(sums, name) / sums.frames, sums.frames)
+        return means.summary()
+
+    def initialise(self, folder: Path) -> None:
+        network, _ = load_bottleneck(folder)
+        if network.config != self.config:
+            raise DataMismatch(f"{folder} has another network than these settings make")
+        ours, theirs = self.network.state_dict(), network.state_dict()
+        # What only training needs is not in a model folder: it starts anew.
+        self.network.load_state_dict(
+            {name: (ours if name.startswith(SPEAKER) else theirs)[name] for name in ours}
+        )
+
+    def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
+        save_bottleneck(folder, config=self.config, weights=weights, extra=extra)

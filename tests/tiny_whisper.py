@@ -1,0 +1,67 @@
+"""A Whisper of a few weights, in CTranslate2's format."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MELS, WIDTH, LAYERS = 20, 64, 2
+Variables = dict[str, NDArray[np.generic]]
+_NUMBERS = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}
+
+
+def tiny_whisper(folder: Path, *, seed: int = 0) -> Path:
+    """Write the encoder of one, with random weights; returns the folder."""
+    draw = np.random.default_rng(seed)
+
+    def matrix(*shape: int) -> NDArray[np.float16]:
+        return (draw.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float16)
+
+    variables: Variables = {
+        "encoder/num_heads": np.array(1, np.int16),
+        "encoder/conv1/weight": matrix(WIDTH, MELS, 3),
+        "encoder/conv1/bias": matrix(WIDTH),
+        "encoder/conv2/weight": matrix(WIDTH, WIDTH, 3),
+        "encoder/conv2/bias": matrix(WIDTH),
+        "encoder/position_encodings/encodings": matrix(1500, WIDTH),
+        "decoder/embeddings/weight": matrix(10, WIDTH),
+        **_norm("encoder/layer_norm"),
+    }
+    for index in range(LAYERS):
+        block = f"encoder/layer_{index}"
+        variables |= _norm(f"{block}/self_attention/layer_norm") | _norm(f"{block}/ffn/layer_norm")
+        for name, out, into in (
+            ("self_attention/linear_0", 3 * WIDTH, WIDTH),
+            ("self_attention/linear_1", WIDTH, WIDTH),
+            ("ffn/linear_0", 4 * WIDTH, WIDTH),
+            ("ffn/linear_1", WIDTH, 4 * WIDTH),
+        ):
+            variables[f"{block}/{name}/weight"] = matrix(out, into)
+            variables[f"{block}/{name}/bias"] = matrix(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_ctranslate2(folder / "model.bin", variables)
+    return folder
+
+
+def _norm(name: str) -> Variables:
+    return {
+        f"{name}/gamma": np.ones(WIDTH, np.float16),
+        f"{name}/beta": np.zeros(WIDTH, np.float16),
+    }
+
+
+def write_ctranslate2(path: Path, variables: Variables) -> None:
+    """Write a `model.bin` of the variables."""
+    parts = [struct.pack("<I", 6), _text("WhisperSpec"), struct.pack("<II", 3, len(variables))]
+    for name, value in variables.items():
+        parts += [_text(name), bytes([value.ndim]), *(struct.pack("<I", n) for n in value.shape)]
+        parts += [bytes([_NUMBERS[value.dtype.name]]), struct.pack("<I", value.nbytes)]
+        parts.append(value.tobytes())
+    path.write_bytes(b"".join(parts))
+
+
+def _text(value: str) -> bytes:
+    return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
