@@ -116,7 +116,8 @@ class LogMel(nn.Module):
 
     def log_mel(self, magnitudes: Tensor) -> Tensor:
         """Magnitudes `[..., fft / 2 + 1]` to natural-log mel bands `[..., mels]`."""
-        return (magnitudes @ self.filters).clamp_min(self.config.floor).log()
+        with torch.autocast(magnitudes.device.type, enabled=False):  # bfloat16 would be heard
+            return (magnitudes @ self.filters).clamp_min(self.config.floor).log()
 
 
 def mel_filters(config: LogMelConfig) -> Tensor:

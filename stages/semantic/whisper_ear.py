@@ -56,8 +56,8 @@ class WhisperMel(nn.Module):
             padded, _FFT, HOP, window=self.window, center=True, return_complex=True
         )[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()  # [B, fft / 2 + 1, T]
-        levels = (power.transpose(1, 2) @ self.filters).clamp_min(1e-10).log10()
-        levels = levels / 4 + 1
+        with torch.autocast(power.device.type, enabled=False):
+            levels = (power.transpose(1, 2) @ self.filters).clamp_min(1e-10).log10() / 4 + 1
         return levels.maximum(levels.amax(dim=(1, 2), keepdim=True) - _RANGE)
 
 

@@ -301,8 +301,9 @@ def _surest(confidence: Tensor, valid: Tensor, due: Tensor) -> Tensor:
     Returns:
         `[B, K]` bool; of equal confidences the earlier frame's is kept.
     """
-    valid, due = valid.to(confidence.device), due.to(confidence.device)
-    position = torch.arange(confidence.shape[1], device=confidence.device)
+    device = confidence.device  # which `to` would else wait for, once in every pass
+    valid, due = valid.to(device, non_blocking=True), due.to(device, non_blocking=True)
+    position = torch.arange(confidence.shape[1], device=device)
     ranked = confidence.masked_fill(position >= valid[:, None], -torch.inf)
     order = ranked.argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(1, order, position.expand_as(order))

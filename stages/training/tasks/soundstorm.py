@@ -183,7 +183,7 @@ class SoundStormTask(Task[TokenBatch]):
             batch.mask,
         )
         Q = self.config.levels
-        level = batch.mask.level.to(self.device)
+        level = batch.mask.level.to(self.device, non_blocking=True)
         values = torch.stack((sums.loss.detach(), sums.correct.float(), sums.tokens.float()))
         by_level = torch.zeros(3, Q, device=self.device).index_add(1, level, values)
         loss, correct, tokens = by_level
