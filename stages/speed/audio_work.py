@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from stages.codec.mel.model import load_vocoder
 from stages.codec.mel.network import MEL_MEAN, MEL_SPREAD
 from stages.codec.registry import load_codec
 from stages.nn.model_file import CONFIG_NAME, read_model_config
+from stages.semantic.bottleneck import BottleneckConfig
 from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import load_kmeans
 from stages.speed.cells import TOKENIZE, VOCODE, Cell
@@ -26,10 +28,12 @@ from stages.speed.codec_cost import (
     mel_encoder_cost,
     vocoder_cost,
 )
-from stages.speed.cost import linear_flops
+from stages.speed.cost import conformer_flops, linear_flops
 from stages.speed.products import (
     Product,
+    conformer_products,
     griffin_lim_products,
+    linear,
     mel_decoder_products,
     mel_encoder_products,
     vocoder_products,
@@ -93,19 +97,33 @@ def acoustic_tokens(cell: Cell, device: torch.device) -> AudioWork:
 
 
 def semantic_tokens(cell: Cell, device: torch.device) -> AudioWork:
-    """Audio to mini's semantic tokens: the encoder that its k-means names, then the k-means."""
+    """Audio to mini's semantic tokens: its bottleneck, then its k-means, which is not counted."""
     kmeans = load_kmeans(model_folder(MINI, "kmeans"))
-    choice = kmeans.choice
-    encoder = load_encoder(choice.spec, layer=choice.layer, rate=choice.rate, device=str(device))
+    encoder = load_encoder(MINI, device=str(device))
+    folder = model_folder(MINI, "bottleneck")
+    config = BottleneckConfig.from_json(read_model_config(folder)["config"], where=str(folder))
     samples = _noise(cell, encoder.sample_rate)
     lengths = torch.full((cell.batch,), samples.shape[1])
 
     def tokenize() -> None:
-        frames = encoder.encode(samples, lengths)
-        for row, count in zip(frames.values.cpu().numpy(), frames.lengths.tolist(), strict=True):
+        found = encoder.encode(samples, lengths)
+        for row, count in zip(found.values.cpu().numpy(), found.lengths.tolist(), strict=True):
             kmeans.assign(row[:count])
 
-    return AudioWork(cell, tokenize)
+    frames = math.ceil(cell.seconds * config.frame_rate)
+    into, width = config.stack * config.mels, config.width
+    return AudioWork(
+        cell,
+        tokenize,
+        flops=linear_flops(frames, into, width)
+        + conformer_flops(config.conformer, frames)
+        + linear_flops(frames, width, config.dim),
+        products=[
+            linear(frames, into, width),
+            *conformer_products(config.conformer, 1, frames),
+            linear(frames, width, config.dim),
+        ],
+    )
 
 
 def assignment(cell: Cell, device: torch.device) -> AudioWork:

@@ -60,7 +60,8 @@ def test_audio(task: str, part: str) -> None:
     assert found is not None
     assert found.more["rows_per_second"] == pytest.approx(2 / found.seconds)
     assert found.more["audio_seconds_per_second"] == pytest.approx(0.4 / found.seconds)
-    assert bool(found.products) is bool(found.flops) is (part != "semantic mini")
+    assert found.products
+    assert found.flops
 
 
 def test_shards_beside_pyarrow() -> None:
