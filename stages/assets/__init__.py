@@ -1,9 +1,9 @@
 """The small trained models that ship with the package, by the name `mini`.
 
-`--codec` and `--kmeans` take that name wherever they take a folder, `--model` in `decode`,
-`generate-semantic` and `eval`, `--coarse` and `--fine` in `decode`, `--consistency` in `eval`,
-`--init` in `train`; it is the default of the stages that make tokens. `docs/models.md` says how
-each was made.
+`--codec` and `--kmeans` take that name wherever they take a folder, `--encoder` in
+`tokenize-semantic` and `fit-kmeans`, `--model` in `decode`, `generate-semantic` and `eval`,
+`--coarse` and `--fine` in `decode`, `--consistency` in `eval`, `--init` in `train`; it is the
+default of the stages that make tokens. `docs/models.md` says how each was made.
 """
 
 from __future__ import annotations
