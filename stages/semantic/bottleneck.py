@@ -12,7 +12,7 @@ are needed in training only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch
-from stages.nn.conformer import Conformer, ConformerConfig, padding_mask
+from stages.nn.conformer import Conformer, padding_mask
 from stages.nn.model_file import ModelFile, load_model_file, load_weights, save_model_file
 from stages.semantic.speech_conformer import SpeechConformer, SpeechConformerConfig
 from stages.semantic.whisper_ear import HOP, SAMPLE_RATE, WhisperEar, WhisperMel
@@ -80,16 +80,7 @@ class Speaker(nn.Module):
         self.stack, self.mels = config.stack, mels
         self.points = nn.Linear(config.dim, config.width)
         self.voice = nn.Linear(2 * mels, config.width)
-        self.conformer = Conformer(
-            ConformerConfig(
-                layers=config.speaker_layers,
-                heads=config.heads,
-                width=config.width,
-                feed_forward=config.feed_forward,
-                kernel=config.kernel,
-                dropout=config.dropout,
-            )
-        )
+        self.conformer = Conformer(replace(config.conformer, layers=config.speaker_layers))
         self.output = nn.Linear(config.width, config.stack * mels)
 
     def forward(self, points: Tensor, lengths: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

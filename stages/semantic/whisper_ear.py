@@ -36,7 +36,6 @@ class WhisperMel(nn.Module):
         super().__init__()
         from torchaudio.functional import melscale_fbanks
 
-        self.mels = mels
         filters = melscale_fbanks(
             _FFT // 2 + 1,
             0.0,
