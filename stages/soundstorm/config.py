@@ -44,6 +44,10 @@ class SoundStormConfig(JsonConfig):
     dropout: float = 0.1
     """Dropout in training; the paper states none."""
 
+    unconditional: bool = False
+    """Whether training left out the semantic tokens of some examples, so that decoding may weigh
+    what they say against what is likely without them (`DecodeOptions.guidance`)."""
+
     def __post_init__(self) -> None:
         if min(self.levels, self.codebook_size, self.semantic_codebook_size) < 1:
             raise DataMismatch("a SoundStorm needs at least one level and one entry a codebook")
@@ -53,6 +57,11 @@ class SoundStormConfig(JsonConfig):
     def mask_token(self) -> int:
         """C: what stands, at every level, for a token that is not known yet."""
         return self.codebook_size
+
+    @property
+    def no_condition(self) -> int:
+        """What stands for the semantic token of a frame of which it says nothing."""
+        return self.semantic_codebook_size
 
     @property
     def conformer(self) -> ConformerConfig:

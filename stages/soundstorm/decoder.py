@@ -51,6 +51,8 @@ class Decoder(RowDecoder):
             "seed": options.seed,
             "prompt": prompt.to_json() if prompt else None,
         }
+        if options.guidance != 1.0:
+            self.settings["guidance"] = options.guidance
         if model.precision != FLOAT32:
             self.settings["precision"] = model.precision
         if model.compiled:  # which rounds otherwise

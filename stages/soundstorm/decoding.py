@@ -32,6 +32,11 @@ class DecodeOptions:
     seed: int = 0
     """With a row's id, it decides all that is random about the row."""
 
+    guidance: float = 1.0
+    """How far logits go from those without semantic tokens to those with them, and beyond
+    (classifier-free guidance, Ho and Salimans 2022): 1 is the paper's, with them; more follows the
+    words closer. Any but 1 makes each pass twice, for a network that is `unconditional`, too."""
+
     def __post_init__(self) -> None:
         if not self.iterations or self.iterations[0] < 1 or min(self.iterations) < 0:
             raise DataMismatch(
@@ -39,6 +44,8 @@ class DecodeOptions:
             )
         if not 0.0 <= self.temperature < float("inf"):
             raise DataMismatch(f"a temperature of {self.temperature} is not 0 or more")
+        if not 0.0 <= self.guidance < float("inf"):
+            raise DataMismatch(f"a guidance of {self.guidance} is not 0 or more")
 
 
 class TokenSizes(Protocol):
@@ -166,6 +173,11 @@ def decode_padded(
             f"{len(options.iterations)} levels are to be decoded while the model has "
             f"{network.config.levels}"
         )
+    if options.guidance != 1.0 and not network.config.unconditional:
+        raise DataMismatch(
+            f"a guidance of {options.guidance:g} needs a model that was trained without semantic "
+            "tokens, too: train it with --set recipe.drop_semantic=0.1, or leave guidance at 1"
+        )
     state = _State(network, requests, options)
     for term in terms(options.iterations):
         _decode_term(network, state, term, options)
@@ -202,7 +214,11 @@ class _State:
                 gumbel[level][:, row, start:end] = drawn.gumbel
         padding = padding_mask(torch.tensor(self.lengths), T)
         self.mask = None if padding is None else padding.to(device)
-        self.condition = network.embed_semantic(semantic.to(device))  # [B, T, D], made once
+        # [G, B, T, D], G the times that each pass is made; [G B, T] for the mask
+        self.condition = network.embed_semantic(semantic.to(device))[None]
+        if options.guidance != 1.0:
+            self.condition = torch.cat((self.condition, torch.zeros_like(self.condition)))
+            self.mask = None if self.mask is None else self.mask.repeat(2, 1)
         self.tokens = tokens.to(device)  # [B, T, Q]
         self.generated = generated.to(device)  # [B, T]
         self.choice = [values.to(device) for values in choice]  # each [iterations - 1, B, T]
@@ -236,7 +252,7 @@ def _decode_term(network: SoundStorm, state: _State, term: Term, options: Decode
     level, iterations = term.first, term.passes
     counts = [length - prompt for length, prompt in zip(state.lengths, state.prompts, strict=True)]
     column = state.tokens[:, :, level]  # [B, T], a view: what is set here is set there
-    others = state.condition + network.embed_levels(state.tokens, skip=level)  # [B, T, D]
+    others = state.condition + network.embed_levels(state.tokens, skip=level)  # [G, B, T, D]
     for iteration in range(iterations):
         state.passes_done += 1
         before = [masked_after(count, iteration - 1, iterations) for count in counts]
@@ -245,15 +261,18 @@ def _decode_term(network: SoundStorm, state: _State, term: Term, options: Decode
             continue
         if iteration > 0 and term.levels > 1:  # the level's companions were set in part, too
             others = state.condition + network.embed_levels(state.tokens, skip=level)
-        features = network.features_of(others + network.embed_level(level, column), state.mask)
+        summed = others + network.embed_level(level, column)
+        features = network.features_of(summed.flatten(0, 1), state.mask).view_as(summed)
         # The masked frames of each row, in order, then others up to the longest row's count.
         # Counts are known from the schedule, so nothing here waits for the device.
         masked = state.generated & (column == network.config.mask_token)
         frames = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : max(before)]
-        wanted = features.gather(1, frames[:, :, None].expand(-1, -1, features.shape[-1]))
+        wanted = features.gather(
+            2, frames[:, :, None].expand(len(features), -1, -1, features.shape[-1])
+        )
         drawn = []
         for index in term.indices:
-            logits = network.head(index, wanted).float()  # [B, K, C]
+            logits = _guided(network.head(index, wanted).float(), options.guidance)  # [B, K, C]
             if iteration == iterations - 1:
                 confidence, candidates = logits.max(dim=-1)  # [B, K]
             else:
@@ -272,6 +291,14 @@ def _decode_term(network: SoundStorm, state: _State, term: Term, options: Decode
                 (state.passes[:, :, index], torch.full_like(candidates, state.passes_done)),
             ):
                 table.scatter_(1, frames, torch.where(kept, new, table.gather(1, frames)))
+
+
+def _guided(logits: Tensor, guidance: float) -> Tensor:
+    """`[G, B, K, C]` with the condition, and without it where G is 2, to `[B, K, C]`."""
+    if len(logits) == 1:
+        return logits[0]
+    with_it, without = logits.unbind()
+    return without.lerp(with_it, guidance)
 
 
 def _sample(logits: Tensor, quantiles: Tensor, temperature: float) -> Tensor:

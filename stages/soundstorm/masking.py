@@ -69,6 +69,9 @@ class Practice:
     """`[Q]`, the probability that an example of a level has the ratio 1 instead of cos u: all is
     masked from the delimiter on, as decoding meets a level of one pass. None, the paper's, is 0."""
 
+    drop_semantic: float = 0.0
+    """The probability that an example has no semantic tokens; the paper's is 0."""
+
 
 PAPER = Practice()
 

@@ -48,8 +48,9 @@ class SoundStorm(nn.Module):
         nn.init.zeros_(self.head_bias)
 
     def embed_semantic(self, semantic: Tensor) -> Tensor:
-        """Condition embeddings: `[B, T]` int64 to `[B, T, D]`."""
-        return F.embedding(semantic, self.semantic_table)
+        """Condition embeddings: `[B, T]` int64 to `[B, T, D]`, 0 at frames of `no_condition`."""
+        known = semantic != self.config.no_condition
+        return F.embedding(semantic * known, self.semantic_table) * known[..., None]
 
     def embed_level(self, level: int, codes: Tensor) -> Tensor:
         """Embeddings of one 0-based level: `[...]` int64, C where masked, to `[..., D]`."""

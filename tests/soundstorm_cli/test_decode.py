@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -293,6 +294,7 @@ def test_voice_from_a_recording(
         (["--device", "abacus"], "no device abacus"),
         (["--precision", "int4"], "int4 is no precision: use one of float32, int8, bfloat16"),
         (["--precision", "int8", "--compile"], "int8 passes cannot be compiled"),
+        (["--guidance", "2"], "trained without semantic tokens"),
         (["--prompt", "{rows}"], "4 rows: pick one"),
         (["--prompt", "{rows}", "--prompt-row", "u9"], "no row u9"),
         (["--prompt", "{rows}", "--prompt-row", "u0"], "needs both"),
@@ -338,6 +340,25 @@ def test_audio_is_no_input(
 def settings(path: Path) -> dict[str, Any]:
     with open_rows(str(path)) as source:
         return source.provenance.stages[-1].settings
+
+
+def test_guidance_is_part_of_the_settings(
+    soundstorm: Run, paths: SimpleNamespace, tmp_path: Path
+) -> None:
+    guided = tmp_path / "guided"
+    shutil.copytree(paths.model, guided)
+    document = json.loads((guided / "config.json").read_text())
+    document["config"]["unconditional"] = True
+    (guided / "config.json").write_text(json.dumps(document))
+    outs = [str(tmp_path / name) for name in ("plain.parquet", "guided.parquet")]
+    for out, more in zip(outs, ([], ["--guidance", "4"]), strict=True):
+        arguments = [paths.rows, "-o", out, "--model", str(guided), "--device", "cpu", *more]
+        assert soundstorm(*arguments, model=False) == 0
+    plain, other = (settings(Path(out)) for out in outs)
+    assert "guidance" not in plain
+    assert other == {**plain, "guidance": 4.0}
+    before, after = (read(Path(out))["u3"]["acoustic"] for out in outs)
+    assert not np.array_equal(before, after)
 
 
 def test_precisions_are_part_of_the_settings(

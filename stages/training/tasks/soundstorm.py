@@ -39,7 +39,7 @@ class TokenBatch:
     """Windows of aligned tokens with their masks, on the CPU."""
 
     semantic: Tensor
-    """`[B, T]` int64, at the acoustic frame rate; 0 at padding."""
+    """`[B, T]` int64, at the acoustic frame rate; void at padding."""
 
     acoustic: Tensor
     """`[B, T, Q]` int64; 0 at padding."""
@@ -82,6 +82,8 @@ def collate(
             mask = replace(mask, level=torch.tensor([level_of[window]]))
         masks.append(mask)
         masked[row, : window.length] = mask.masked[0]
+        if torch.rand((), generator=generator) < practice.drop_semantic:
+            semantic[row] = store.semantic_spec.codebook_size  # the network's `no_condition`
     return TokenBatch(
         semantic=torch.from_numpy(semantic),
         acoustic=torch.from_numpy(acoustic),
@@ -153,6 +155,7 @@ class SoundStormTask(Task[TokenBatch]):
                 "levels": store.acoustic_spec.levels,
                 "codebook_size": store.acoustic_spec.codebook_size,
                 "semantic_codebook_size": store.semantic_spec.codebook_size,
+                "unconditional": recipe.drop_semantic > 0,
                 **settings.network,
             },
             where="the settings' network",
@@ -230,6 +233,7 @@ class SoundStormTask(Task[TokenBatch]):
         """
         model = from_model_file(folder, torch.device("cpu"))
         theirs, ours = model.network.config, self.config
+        theirs = replace(theirs, unconditional=ours.unconditional)  # no part of its shape
         same_tokens = replace(theirs, semantic_codebook_size=ours.semantic_codebook_size)
         if (same_tokens if self.former else theirs) != ours:
             raise DataMismatch(

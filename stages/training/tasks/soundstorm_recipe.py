@@ -34,6 +34,10 @@ class SoundStormRecipe:
     """The same of each finer level. Decoding with one pass a finer level meets them in no other
     way."""
 
+    drop_semantic: float = 0.0
+    """Part of the examples that come without their semantic tokens: 0 is the paper's. More lets
+    decoding guide (`decode --guidance`; Ho and Salimans 2022), for which 0.1 is usual."""
+
     codec: str = ""
     """The tokens' codec, as `--codec` takes it: embeddings and heads start from its codebooks.
     Empty for a random start."""
@@ -52,6 +56,8 @@ class SoundStormRecipe:
             raise DataMismatch("the setting recipe.level_power must be at least 0")
         if not (0 <= self.whole_first <= 1 and 0 <= self.whole_finer <= 1):
             raise DataMismatch("recipe.whole_first and whole_finer must be in [0, 1]")
+        if not 0 <= self.drop_semantic < 1:
+            raise DataMismatch("recipe.drop_semantic must be in [0, 1)")
 
     @staticmethod
     def of(values: Mapping[str, Any]) -> SoundStormRecipe:
@@ -66,7 +72,7 @@ class SoundStormRecipe:
         if self.whole_first or self.whole_finer:
             whole = torch.full((levels,), self.whole_finer, dtype=torch.float64)
             whole[0] = self.whole_first
-        return Practice(level_weights=weights, whole=whole)
+        return Practice(level_weights=weights, whole=whole, drop_semantic=self.drop_semantic)
 
     def start(
         self, network: SoundStorm, semantic: TokenSpec, acoustic: TokenSpec, *, seed: int

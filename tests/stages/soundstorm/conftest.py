@@ -33,6 +33,7 @@ def _make_network(*, levels: int = 3, seed: int = 0, sharpness: float = 6.0) -> 
         width=16,
         feed_forward=32,
         dropout=0.0,
+        unconditional=True,
     )
     network = SoundStorm(config).eval()
     with torch.no_grad():  # an untrained network is unsure of everything; this one has opinions
@@ -130,9 +131,11 @@ def _naive_decode(
         for i in range(n):
             pass_number += 1
             masked = [t for t in range(T) if tokens[t][levels[0]] == mask]
-            with torch.inference_mode():
-                features = network.features(torch.tensor([tokens]), request.semantic[None])
-                all_logits: Tensor = torch.stack([network.head(k, features[0]) for k in range(Q)])
+            all_logits = _all_logits(network, tokens, request.semantic)
+            if options.guidance != 1.0:
+                nothing = torch.full_like(request.semantic, network.config.no_condition)
+                without = _all_logits(network, tokens, nothing)
+                all_logits = without + options.guidance * (all_logits - without)
             candidates: dict[tuple[int, int], int] = {}
             confidence: dict[int, float] = dict.fromkeys(masked, 0.0)
             for t in masked:
@@ -153,6 +156,13 @@ def _naive_decode(
                     tokens[t][q] = candidates[t, q]
                     passes[t][q] = pass_number
     return tokens, passes
+
+
+@torch.inference_mode()
+def _all_logits(network: SoundStorm, tokens: list[list[int]], semantic: Tensor) -> Tensor:
+    """`[Q, T, C]`."""
+    features = network.features(torch.tensor([tokens]), semantic[None])
+    return torch.stack([network.head(q, features[0]) for q in range(network.config.levels)])
 
 
 def _inverse(logits: list[float], temperature: float, quantile: float) -> int:

@@ -31,6 +31,8 @@ PROMPTS = [0, 4, 0, 15, 7, 12]
         DecodeOptions(iterations=(5, 0, 2), seed=3),
         DecodeOptions(iterations=(4, 0, 0), temperature=0.8, seed=2),
         DecodeOptions(iterations=(1, 0, 0)),
+        DecodeOptions(iterations=(6, 2, 1), guidance=2.5),
+        DecodeOptions(iterations=(5, 0, 2), guidance=0.0, seed=3),
     ],
     ids=[
         "paper",
@@ -42,6 +44,8 @@ PROMPTS = [0, 4, 0, 15, 7, 12]
         "coarser together",
         "all together",
         "at once",
+        "guided",
+        "unconditional",
     ],
 )
 def test_agrees_with_its_naive_twin(  # type: ignore[no-untyped-def]
@@ -60,15 +64,32 @@ def same(first: Decoded, second: Decoded) -> bool:
     )
 
 
-def test_ragged_batch_gives_what_each_row_gives_alone(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_ragged_batch_gives_what_each_row_gives_alone(  # type: ignore[no-untyped-def]
+    network: SoundStorm, make_requests, guidance: float
+) -> None:
     requests = make_requests(LENGTHS, PROMPTS)
-    options = DecodeOptions(iterations=(6, 2, 1))
+    options = DecodeOptions(iterations=(6, 2, 1), guidance=guidance)
     together = decode_padded(network, requests, options)
     backwards = decode_padded(network, requests[::-1], options)[::-1]
     for request, batched, turned in zip(requests, together, backwards, strict=True):
         (alone,) = decode(network, [request], options)
         assert same(alone, batched)
         assert same(alone, turned)
+
+
+def test_without_guidance_nothing_is_said_twice(make_spy) -> None:  # type: ignore[no-untyped-def]
+    spy = make_spy()
+    requests = [
+        DecodeRequest(row_id="a", semantic=torch.arange(7), prompt=torch.zeros(0, 3).long())
+    ]
+    decode(spy, requests, DecodeOptions(iterations=(2, 1, 1)))
+    assert [len(seen) for seen in spy.inputs] == [1] * 4
+
+
+def test_guidance_needs_a_network_trained_for_it(make_spy, make_requests) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(DataMismatch, match=r"--set recipe\.drop_semantic"):
+        decode(make_spy(), make_requests([9], [0]), DecodeOptions(iterations=(1,), guidance=2.0))
 
 
 def test_seed_and_id_decide_and_nothing_else(network: SoundStorm, make_requests) -> None:  # type: ignore[no-untyped-def]
@@ -155,7 +176,8 @@ def test_request_refusals(
 @pytest.mark.parametrize(
     "change", [{"iterations": ()}, {"iterations": (0, 2)}, {"iterations": (2, -1)},
                {"temperature": -1.0},
-               {"temperature": float("nan")}]
+               {"temperature": float("nan")}, {"guidance": -0.5},
+               {"guidance": float("inf")}]
 )  # fmt: skip
 def test_option_refusals(change: dict[str, object]) -> None:
     with pytest.raises(DataMismatch):

@@ -108,6 +108,26 @@ def test_a_window_s_tokens_and_mask_do_not_depend_on_its_neighbours(
         assert alone.semantic[0].tolist() == semantic.tolist()
 
 
+def test_some_windows_come_without_their_semantic_tokens(
+    make_task: Callable[..., Any], tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {"batch_size": 400, "micro_batch_seconds": 1e5}
+    plain = make_task(tmp_path / "plain", **sizes)
+    dropping = make_task(tmp_path / "drop", **sizes, recipe={"drop_semantic": 0.25})
+    assert not plain.config.unconditional
+    assert dropping.config.unconditional
+    (kept,), (some,) = (task.data.micro_batches(0, 0, 1) for task in (plain, dropping))
+    nothing = dropping.config.no_condition
+    without = (some.semantic == nothing).all(dim=1)
+    assert 60 < int(without.sum()) < 140  # 100 of 400
+    assert torch.equal(some.semantic[~without], kept.semantic[~without])
+    assert torch.equal(some.mask.masked, kept.mask.masked)  # masks are drawn as ever
+    assert not (kept.semantic == nothing).any()
+    assert torch.isfinite(dropping.loss("model", some, 0).loss)
+    plain.export(tmp_path / "model", plain.network.state_dict(), {})
+    dropping.initialise(tmp_path / "model")  # a model that was trained with them may go on without
+
+
 def test_masks_differ_within_a_batch(make_task: Callable[..., Any], tmp_path: Path) -> None:
     task = make_task(tmp_path, batch_size=30, micro_batch_seconds=1000.0)
     (batch,) = task.data.micro_batches(0, 0, 1)
