@@ -13,14 +13,12 @@ from torchaudio.functional import resample
 
 from stages.errors import DataMismatch
 from stages.semantic.bottleneck import (
-    SPEAKER,
-    Bottleneck,
     BottleneckConfig,
-    BottleneckSums,
     load_bottleneck,
     save_bottleneck,
 )
 from stages.semantic.encoders.whisper import PREFIX
+from stages.semantic.spoken_bottleneck import BottleneckSums, SpokenBottleneck
 from stages.semantic.whisper_ear import load_ear
 from stages.shards.provenance import hash_file
 from stages.training.seeds import derive_seed
@@ -78,10 +76,12 @@ class BottleneckTask(SpeechTask):
         self._ear = ear.to(self.device)
         self._recipe = recipe
         torch.manual_seed(derive_seed(settings.seed, "weights"))
-        self.network = Bottleneck(self.config, mels=ear.mels).to(self.device)
+        self.network = SpokenBottleneck(self.config, mels=ear.mels).to(self.device)
         self.players = {MODEL: self.network}
 
-    def _sums(self, network: Bottleneck, batch: SpeechBatch, *, varied: bool) -> BottleneckSums:
+    def _sums(
+        self, network: SpokenBottleneck, batch: SpeechBatch, *, varied: bool
+    ) -> BottleneckSums:
         samples, lengths, generator = self.arrive(batch)
         if varied:
             over, under = SPEEDS[int(torch.randint(len(SPEEDS), (), generator=generator))]
@@ -107,7 +107,7 @@ class BottleneckTask(SpeechTask):
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The losses on speech as it is, under the same noise each time."""
-        assert isinstance(model, Bottleneck)
+        assert isinstance(model, SpokenBottleneck)
         means = Means()
         for batch in self.valid_batches(VALIDATION_SECONDS):
             sums = self._sums(model, batch, varied=False)
@@ -119,11 +119,8 @@ class BottleneckTask(SpeechTask):
         network, _ = load_bottleneck(folder)
         if network.config != self.config:
             raise DataMismatch(f"{folder} has another network than these settings make")
-        ours, theirs = self.network.state_dict(), network.state_dict()
         # What only training needs is not in a model folder: it starts anew.
-        self.network.load_state_dict(
-            {name: (ours if name.startswith(SPEAKER) else theirs)[name] for name in ours}
-        )
+        self.network.load_state_dict({**self.network.state_dict(), **network.state_dict()})
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
         save_bottleneck(folder, config=self.config, weights=weights, extra=extra)

@@ -14,12 +14,12 @@ import torch
 from stages.errors import DataMismatch
 from stages.semantic.bottleneck import (
     SPEAKER,
-    Bottleneck,
     BottleneckConfig,
     load_bottleneck,
     save_bottleneck,
 )
 from stages.semantic.encoders.registry import load_encoder
+from stages.semantic.spoken_bottleneck import SpokenBottleneck
 from stages.semantic.whisper_ear import WhisperMel, load_ear
 from tests.tiny_whisper import LAYERS, MELS, WIDTH, tiny_whisper
 
@@ -64,7 +64,7 @@ def test_a_rows_loss_is_over_its_own_frames(
 ) -> None:
     torch.manual_seed(0)
     ear = load_ear(tiny_whisper(tmp_path))
-    network = Bottleneck(CONFIG, mels=MELS).eval()
+    network = SpokenBottleneck(CONFIG, mels=MELS).eval()
     samples = torch.from_numpy(make_speech(1.0, seed=1))[None]
     short = samples[:, :9_600]
     alone = network.loss(short, torch.tensor([9_600]), ear=ear, hearing_weight=0, generator=None)
@@ -86,7 +86,7 @@ def test_what_is_heard_weighs_and_noise_is_the_seeds(
 ) -> None:
     torch.manual_seed(0)
     ear = load_ear(tiny_whisper(tmp_path))
-    network = Bottleneck(CONFIG, mels=MELS).eval()
+    network = SpokenBottleneck(CONFIG, mels=MELS).eval()
     samples, lengths = torch.from_numpy(make_speech(1.0, seed=1))[None], torch.tensor([16_000])
 
     def sums(seed: int | None, weight: float) -> tuple[float, float, float]:
@@ -106,7 +106,7 @@ def test_a_saved_bottleneck_is_an_encoder_of_points(
     tmp_path: Path, make_speech: Callable[..., np.ndarray]
 ) -> None:
     torch.manual_seed(1)
-    network = Bottleneck(CONFIG).eval()
+    network = SpokenBottleneck(CONFIG).eval()
     folder = tmp_path / "b"
     save_bottleneck(folder, config=CONFIG, weights=network.state_dict())
     again, file = load_bottleneck(folder)
