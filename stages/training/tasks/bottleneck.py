@@ -12,11 +12,7 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 from stages.errors import DataMismatch
-from stages.semantic.bottleneck import (
-    BottleneckConfig,
-    load_bottleneck,
-    save_bottleneck,
-)
+from stages.semantic.bottleneck import BottleneckConfig, load_bottleneck, save_bottleneck
 from stages.semantic.encoders.whisper import PREFIX
 from stages.semantic.spoken_bottleneck import BottleneckSums, SpokenBottleneck
 from stages.semantic.whisper_ear import load_ear
