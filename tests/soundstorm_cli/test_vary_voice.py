@@ -1,0 +1,58 @@
+"""The script that makes copies of recordings in other voices."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def vary(
+    recording: npt.NDArray[np.float64], folder: Path, *options: str
+) -> tuple[dict[str, str], Path]:
+    """A manifest of one recording, `x/a` by ann, copied; the copy's row and file."""
+    soundfile.write(folder / "a.wav", recording, 16_000)
+    manifest = folder / "in.tsv"
+    manifest.write_text("id\taudio\tspeaker\nx/a\ta.wav\tann\n")
+    script, output = REPOSITORY / "scripts" / "vary_voice.py", folder / "copies"
+    subprocess.run(
+        [sys.executable, script, manifest, "-o", output, *options],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    with (output / "manifest.tsv").open() as file:
+        (row,) = csv.DictReader(file, delimiter="\t")
+    return row, output / row["audio"]
+
+
+def test_copies_are_longer_and_lower(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    row, copy = vary(tone, tmp_path, "--speed", "8/10")
+    assert (row["id"], row["speaker"]) == ("x/a@0.8", "ann@0.8")
+    samples, rate = soundfile.read(copy)
+    assert (len(samples), rate) == (20_000, 16_000)
+    loudest = np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
+    assert abs(loudest - 800) < 2
+
+
+def test_an_equaliser_changes_how_loud_bands_are_and_not_when(tmp_path: Path) -> None:
+    click = np.zeros(16_000)
+    click[8_000] = 0.1
+    _, copy = vary(click, tmp_path, "--equalise", "4")
+    samples, _ = soundfile.read(copy)
+    gains = 20 * np.log10(np.abs(np.fft.rfft(samples)) / 0.1)
+    assert 1.5 < gains.std() < 8
+    assert np.abs(np.diff(gains)).max() < 0.2  # smooth: neighbours are 1 Hz apart
+    assert np.abs(samples).argmax() == 8_000
+    _, again = vary(click, tmp_path, "--equalise", "4")
+    assert np.array_equal(soundfile.read(again)[0], samples)
+    _, other = vary(click, tmp_path, "--equalise", "4", "--seed", "1")
+    assert not np.array_equal(soundfile.read(other)[0], samples)
