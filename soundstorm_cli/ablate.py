@@ -1,4 +1,4 @@
-"""`soundstorm ablate`: what iterations and temperature are worth, on the same utterances."""
+"""`soundstorm ablate`: what settings of decoding are worth, on the same utterances."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def ablate(
         typer.Option(
             "--first-level", min=1, metavar="N",
             help="Passes of the first level, with greedy further levels. May be repeated, as may "
-            "the next three; without any of the four: 1, 2, 4, 8, 16 and 32, twice more passes on "
+            "the next four; without any of the five: 1, 2, 4, 8, 16 and 32, twice more passes on "
             "further levels, and temperatures 0, 0.5 and 0.8.",
         ),
     ] = None,
@@ -92,19 +92,26 @@ def ablate(
         list[float] | None,
         typer.Option("--temperature", min=0.0, help="Of sampling, with the default's passes."),
     ] = None,
+    guidance: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--guidance", min=0.0,
+            help="As decode takes it, with the default's passes at temperature 1.",
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
             "--setting", metavar="LIST",
-            help="Passes of each level with a temperature of their own, such as "
-            "'8,1x4 temperature=0.5'.",
+            help="Passes of each level with a temperature or a guidance of their own, such as "
+            "'8,1x4 temperature=0.5 guidance=2'.",
         ),
     ] = None,
     default: Annotated[
         str,
         typer.Option(
             "--default", metavar="LIST",
-            help="The passes that all others are held against, at temperature 1.",
+            help="The passes that all others are held against, at temperature 1, not guided.",
         ),
     ] = "16,1",
     prompt_seconds: Annotated[
@@ -183,6 +190,7 @@ def ablate(
         first_level=first_level,
         iterations=iterations,
         temperatures=temperature,
+        guidances=guidance,
         settings=setting,
         default=default,
     )

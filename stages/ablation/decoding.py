@@ -117,7 +117,10 @@ def _in_turn(names: Sequence[str], part: int) -> list[str]:
 
 def _decoder(setting: Setting, common: Decoding, warmth: Warmth) -> TimedDecoder:
     options = DecodeOptions(
-        iterations=setting.iterations, temperature=setting.temperature, seed=common.seed
+        iterations=setting.iterations,
+        temperature=setting.temperature,
+        guidance=setting.guidance,
+        seed=common.seed,
     )
     return TimedDecoder(
         common.model,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.errors import DataMismatch
+from stages.soundstorm.decoding import DecodeOptions
 from stages.soundstorm.schedule import PAPER_ITERATIONS, iterations_text, parse_iterations
 
 DEFAULT = "default"
 FIRST_LEVEL = "first level"
 FURTHER_LEVELS = "further levels"
 TEMPERATURE = "temperature"
+GUIDANCE = "guidance"
 PASSES = "passes"
 
 FIRST_LEVEL_PASSES = (1, 2, 4, 8, 16, 32)
@@ -38,10 +40,13 @@ class Setting:
     temperature: float
     """0 where every level has one pass: nothing is sampled then."""
 
+    guidance: float = 1.0
+    """As `DecodeOptions.guidance`; any but 1 makes each pass twice."""
+
     @property
     def passes(self) -> int:
-        """Of the network, for all levels."""
-        return sum(self.iterations)
+        """Of the network, for all levels; guided ones are two."""
+        return sum(self.iterations) * (1 if self.guidance == 1.0 else 2)
 
     @property
     def greedy(self) -> bool:
@@ -50,16 +55,16 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """What its folder is called, such as `16-1`, `greedy`, `16-1x4` or `16-1-t0.5`."""
-        if self.greedy:
-            return "greedy"
+        """What its folder is called, such as `16-1`, `greedy-g2`, `16-1x4` or `16-1-t0.5`."""
         text = iterations_text(self.iterations).replace(",", "-")
-        plain = max(self.iterations) == 1 or self.temperature == 1.0
-        return text if plain else f"{text}-t{self.temperature:g}"
+        name = "greedy" if self.greedy else text
+        if max(self.iterations) > 1 and self.temperature != 1.0:
+            name += f"-t{self.temperature:g}"
+        return name if self.guidance == 1.0 else f"{name}-g{self.guidance:g}"
 
     def same_as(self, other: Setting) -> bool:
         """Whether both decode alike, whatever they are compared for."""
-        return (self.iterations, self.temperature) == (other.iterations, other.temperature)
+        return replace(self, group=other.group) == other
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +72,7 @@ class Setting:
             "name": self.name,
             "iterations": list(self.iterations),
             "temperature": self.temperature,
+            "guidance": self.guidance,
             "passes": self.passes,
         }
 
@@ -88,6 +94,7 @@ def plan(
     first_level: Sequence[int] | None = None,
     iterations: Sequence[str] | None = None,
     temperatures: Sequence[float] | None = None,
+    guidances: Sequence[float] | None = None,
     settings: Sequence[str] | None = None,
     default: str = PAPER_ITERATIONS,
 ) -> Plan:
@@ -98,14 +105,16 @@ def plan(
         first_level: passes of the first level, each with greedy further levels.
         iterations: lists of passes as `decode --iterations` takes them, at temperature 1.
         temperatures: of sampling, each with the default's passes.
+        guidances: likewise, each at temperature 1.
         settings: lists of passes, each with what else is particular about it: see
             `parse_setting`.
-        default: passes of the setting that all others are held against, at temperature 1.
+        default: passes of the setting that all others are held against, at temperature 1 and
+            without guidance.
 
     Raises:
         DataMismatch: if a setting is malformed, or the default is the only one.
     """
-    if not (first_level or iterations or temperatures or settings):
+    if not (first_level or iterations or temperatures or guidances or settings):
         first_level, temperatures = FIRST_LEVEL_PASSES, TEMPERATURES
         # A model with few levels has no third to give 16 passes to.
         iterations = [",".join(text.split(",")[:levels]) for text in FURTHER_PASSES]
@@ -120,6 +129,7 @@ def plan(
         _setting(FURTHER_LEVELS, parse_iterations(text, levels)) for text in iterations or ()
     ]
     wanted += [_setting(TEMPERATURE, reference, value) for value in temperatures or ()]
+    wanted += [_setting(GUIDANCE, reference, guidance=value) for value in guidances or ()]
     wanted += [parse_setting(text, levels) for text in settings or ()]
     base = _setting(DEFAULT, reference)
     found: list[Setting] = []
@@ -137,38 +147,42 @@ def plan(
 
 
 def parse_setting(text: str, levels: int, *, option: str = "--setting") -> Setting:
-    """Read passes with a temperature of their own.
+    """Read passes with a temperature or a guidance of their own.
 
     Args:
-        text: a list of passes as `decode --iterations` takes it, and after a blank perhaps the
-            temperature (else 1): `8,1 temperature=0.5`.
+        text: a list of passes as `decode --iterations` takes it, and after blanks perhaps the
+            temperature and the guidance (else 1): `8,1 temperature=0.5 guidance=2`.
         levels: Q, of the model.
         option: what the user wrote it after, for messages.
 
     Raises:
         DataMismatch: if it is anything else.
     """
-    passes, _, rest = text.strip().partition(" ")
+    passes, *rest = text.split() or [""]
     iterations = parse_iterations(passes, levels, option=option)
-    if not rest:
-        return _setting(PASSES, iterations)
-    name, _, value = rest.strip().partition("=")
-    try:
-        temperature = float(value)
-    except ValueError:
-        name = ""
-    if name != "temperature":
+    more: dict[str, float] = {}
+    for word in rest:
+        name, _, value = word.partition("=")
+        try:
+            if name in ("temperature", "guidance") and name not in more:
+                more[name] = float(value)
+                continue
+        except ValueError:
+            pass
         raise DataMismatch(
-            f"{option} {text} does not go on with a temperature, as in "
-            f"{PAPER_ITERATIONS} temperature=0.5"
+            f"{option} {text} does not go on with a temperature or a guidance, as in "
+            f"{PAPER_ITERATIONS} temperature=0.5 guidance=2"
         )
-    return _setting(PASSES, iterations, temperature)
+    return _setting(PASSES, iterations, **more)
 
 
-def _setting(group: str, iterations: tuple[int, ...], temperature: float = 1.0) -> Setting:
-    if not 0.0 <= temperature < float("inf"):
-        raise DataMismatch(f"a temperature of {temperature} is not 0 or more")
-    greedy = max(iterations) == 1
+def _setting(
+    group: str, iterations: tuple[int, ...], temperature: float = 1.0, guidance: float = 1.0
+) -> Setting:
+    DecodeOptions(iterations=iterations, temperature=temperature, guidance=guidance)  # or says why
     return Setting(
-        group=group, iterations=iterations, temperature=0.0 if greedy else float(temperature)
+        group=group,
+        iterations=iterations,
+        temperature=0.0 if max(iterations) == 1 else float(temperature),
+        guidance=float(guidance),
     )

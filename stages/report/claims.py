@@ -11,6 +11,7 @@ import numpy as np
 from stages.evaluation.measure import Metric
 from stages.evaluation.paired import Column, estimate_of, paired_difference
 from stages.evaluation.statistics import Estimate
+from stages.report.ablations import BY_LEVEL, TOGETHER, kind_of
 from stages.report.columns import CONSISTENCY, QUALITY, VOICE, WER, columns, heading
 from stages.report.evaluations import ALL, Evaluation, Judged
 
@@ -194,8 +195,10 @@ def _ablated_greedy(ablation: Mapping[str, Any] | None) -> Iterator[Finding]:
     """The same from an ablation, whose differences are to its default."""
     if ablation is None or _default(ablation)["iterations"][0] != 16:
         return
+    default = _default(ablation)
     for row, found, metric in _quality_differences(ablation):
-        if set(row["iterations"]) == {1}:  # 0 would be a level taken together with another
+        # 0 would be a level taken together with another
+        if set(row["iterations"]) == {1} and kind_of(row, default) == BY_LEVEL:
             gain = negative(found)
             what = f"{heading(metric)}: {ablation['default']} less {row['name']}"
             yield finding(what, gain, metric, better(gain))
@@ -207,7 +210,7 @@ def _more_iterations(ablation: Mapping[str, Any] | None) -> Iterator[Finding]:
         return
     default = _default(ablation)
     for row, found, metric in _quality_differences(ablation):
-        if row["passes"] > default["passes"] and row["temperature"] == default["temperature"]:
+        if row["passes"] > default["passes"] and kind_of(row, default) in (BY_LEVEL, TOGETHER):
             what = f"{heading(metric)}: {row['name']} less {default['name']}"
             yield finding(what, found, metric, no_better(found))
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
 from stages.evaluation.measure import Metric
+from stages.report.ablations import BY_LEVEL, KINDS, kind_of
 from stages.report.columns import CER, QUALITY, columns, heading
 from stages.report.svg import INK, MARKERS, PALETTE, PAPER, STYLE
 
@@ -172,18 +173,6 @@ def figure_passes(ablation: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-KINDS = ("level by level", "levels together", "another temperature")
-"""How a setting comes to have the passes that it has."""
-
-
-def kind_of(row: Mapping[str, Any], default: Mapping[str, Any]) -> str:
-    """Which of `KINDS` a setting is; the first that sets it apart from the default."""
-    if 0 in row["iterations"]:
-        return KINDS[1]
-    alike = max(row["iterations"]) == 1 or row["temperature"] == default["temperature"]
-    return KINDS[0] if alike else KINDS[2]
-
-
 def _passes_series(
     axis: Axes,
     rows: Sequence[Mapping[str, Any]],
@@ -202,7 +191,7 @@ def _passes_series(
     ]
     axis.errorbar(
         passes, values, yerr=margins or None, color=colour, marker=marker, label=label,
-        linestyle="-" if label == KINDS[0] else "", elinewidth=0.8, capsize=2,
+        linestyle="-" if label == BY_LEVEL else "", elinewidth=0.8, capsize=2,
     )  # fmt: skip
 
 
@@ -213,7 +202,7 @@ def first_level_rows(ablation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         row
         for row in ablation["rows"]
         if all(passes == 1 for passes in row["iterations"][1:])
-        and (row["iterations"][0] == 1 or row["temperature"] == default["temperature"])
+        and kind_of(row, default) == BY_LEVEL
     ]
     return sorted(rows, key=lambda row: int(row["iterations"][0]))
 

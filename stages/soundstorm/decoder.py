@@ -36,7 +36,11 @@ class Decoder(RowDecoder):
             prompt: what every row starts from, if anything.
             batch_seconds: 0 takes one row at a time, on a CPU no slower than more.
             trace: where to note how each token came about.
+
+        Raises:
+            DataMismatch: if the model cannot decode so.
         """
+        options.check(model.network.config)
         super().__init__(
             model,
             model.network.config,

@@ -12,6 +12,7 @@ from torch import Tensor
 from stages.errors import DataMismatch, RowFailure
 from stages.nn.conformer import padding_mask
 from stages.shards.spec import TokenSpec
+from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.randomness import choose, row_noise
 from stages.soundstorm.schedule import Term, masked_after, noise_multiplier, terms
@@ -46,6 +47,19 @@ class DecodeOptions:
             raise DataMismatch(f"a temperature of {self.temperature} is not 0 or more")
         if not 0.0 <= self.guidance < float("inf"):
             raise DataMismatch(f"a guidance of {self.guidance} is not 0 or more")
+
+    def check(self, config: SoundStormConfig) -> None:
+        """DataMismatch if a network of this configuration cannot decode so."""
+        if len(self.iterations) > config.levels:
+            raise DataMismatch(
+                f"{len(self.iterations)} levels are to be decoded while the model has "
+                f"{config.levels}"
+            )
+        if self.guidance != 1.0 and not config.unconditional:
+            raise DataMismatch(
+                f"a guidance of {self.guidance:g} needs a model that was trained without semantic "
+                "tokens, too: train it with --set recipe.drop_semantic=0.1, or leave guidance at 1"
+            )
 
 
 class TokenSizes(Protocol):
@@ -152,7 +166,7 @@ def decode(
         One result a request, in order.
 
     Raises:
-        DataMismatch: if more levels are asked for than the network has.
+        DataMismatch: if the network cannot decode so (`DecodeOptions.check`).
     """
     if network.semantic_table.device.type != "cpu":
         return decode_padded(network, requests, options)
@@ -168,16 +182,7 @@ def decode_padded(
     A row's schedule and random numbers are its own, so only the rounding of sums may tell the
     batch from its rows.
     """
-    if len(options.iterations) > network.config.levels:
-        raise DataMismatch(
-            f"{len(options.iterations)} levels are to be decoded while the model has "
-            f"{network.config.levels}"
-        )
-    if options.guidance != 1.0 and not network.config.unconditional:
-        raise DataMismatch(
-            f"a guidance of {options.guidance:g} needs a model that was trained without semantic "
-            "tokens, too: train it with --set recipe.drop_semantic=0.1, or leave guidance at 1"
-        )
+    options.check(network.config)
     state = _State(network, requests, options)
     for term in terms(options.iterations):
         _decode_term(network, state, term, options)

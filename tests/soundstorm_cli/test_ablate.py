@@ -139,6 +139,7 @@ def test_without_a_prompt_and_without_a_batch(ablate: Command, tmp_path: Path) -
         (("--first-level", 16), "16-1 is the default itself"),
         (("--iterations", "2,x"), "--iterations 2,x is no list of passes"),
         (("--setting", "2,1 heat=1"), "--setting 2,1 heat=1 does not go on"),
+        (("--guidance", 2, "--default", "2,1"), "trained without semantic tokens"),
         (("--prompt-seconds", "x"), "--prompt-seconds x is no number"),
         (("--measures", "beauty"), "there is no measure beauty"),
     ],

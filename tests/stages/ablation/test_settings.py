@@ -54,6 +54,20 @@ def test_a_setting_of_its_own_has_all_options() -> None:
     assert (setting.iterations, setting.temperature) == ((8, 1, 0), 0.5)
     assert parse_setting("1,1x2 temperature=0.5", 3).name == "1-1x2"  # nothing is sampled
     assert names(settings=["8,1", "8,1 temperature=0.5"]) == ["16-1", "8-1", "8-1-t0.5"]
+    both = parse_setting("8,1  guidance=2 temperature=0", 3)
+    assert (both.name, both.temperature, both.guidance) == ("8-1-t0-g2", 0.0, 2.0)
+
+
+def test_a_guided_pass_is_two_and_greedy_can_be_guided() -> None:
+    chosen = plan(3, guidances=[1.0, 2.0], settings=["1 guidance=1.5", "1"], default="4,1")
+    assert [setting.name for setting in chosen.settings] == [
+        "4-1",
+        "4-1-g2",
+        "greedy-g1.5",
+        "greedy",
+    ]
+    assert [setting.group for setting in chosen.settings][:2] == ["guidance", "guidance"]
+    assert [setting.passes for setting in chosen.settings] == [6, 12, 6, 3]
 
 
 def test_shallow_models_take_what_they_can() -> None:
@@ -74,6 +88,8 @@ def test_shallow_models_take_what_they_can() -> None:
         ({"settings": ["4,1 temperature=x"]}, "--setting 4,1 temperature=x does not go on"),
         ({"settings": ["4,1 heat=1"]}, "--setting 4,1 heat=1 does not"),
         ({"settings": ["4,1 temperature=-1"]}, "is not 0 or more"),
+        ({"settings": ["4,1 guidance=-1"]}, "a guidance of -1.0 is not 0 or more"),
+        ({"settings": ["4,1 guidance=2 guidance=3"]}, "does not go on"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(options: dict[str, object], sentence: str) -> None:

@@ -71,6 +71,7 @@ def test_passes_are_all_of_the_network_and_kinds_of_settings_are_told_apart(
         base | {"name": "1x2", "iterations": [1, 0], "passes": 1, "temperature": 0.0,
                 "default": False},
         base | {"name": "16-1-t0.5", "temperature": 0.5, "default": False},
+        base | {"name": "16-1-g2", "guidance": 2.0, "passes": 34, "default": False},
     ]  # fmt: skip
     figure = figure_passes(ablation)
     assert figure is not None
@@ -80,8 +81,9 @@ def test_passes_are_all_of_the_network_and_kinds_of_settings_are_told_apart(
         "level by level": [2, 17, 32, 33],
         "levels together": [1],
         "another temperature": [17],
+        "guided": [34],
     }
-    assert list(axis.get_xticks()) == [1, 2, 17, 32]  # 33 would be written over 32
+    assert list(axis.get_xticks()) == [1, 2, 17, 32]  # 33 would be written over 32, as would 34
     drawn = figure_4(ablation)
     assert drawn is not None
     assert list(drawn.axes[0].get_lines()[0].get_xdata()) == [1, 16, 32]
