@@ -84,6 +84,7 @@ def test_other_settings_are_refused_by_name(
             ["--model", "codec", "--kmeans", "x"],
             "codec has no recipe: only soundstorm, student, bottleneck, vocoder",
         ),
+        (["--set", "network.unconditional=true"], "follows from recipe.drop_semantic: set that"),
         (["--set", "recipe.level_power=-1"], "recipe.level_power must be at least 0"),
         (["--set", "recipe.whole_finer=1.5"], "whole_first and whole_finer must be in [0, 1]"),
         (["--set", "recipe.former=nothing"], "nothing"),

@@ -150,6 +150,8 @@ class SoundStormTask(Task[TokenBatch]):
         self.settings, self.device = settings, device
         self.store, self.valid, self.former = store, valid, former
         recipe = SoundStormRecipe.of(settings.recipe)
+        if "unconditional" in settings.network:
+            raise DataMismatch("network.unconditional follows from recipe.drop_semantic: set that")
         self.config = SoundStormConfig.from_json(
             {
                 "levels": store.acoustic_spec.levels,
