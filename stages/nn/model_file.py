@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stages.errors import DataMismatch, StageFailure
 
@@ -137,6 +138,33 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], folder: Path
         ) from None
 
 
+class _Unfilled(TorchFunctionMode):
+    """Random starts are left out. On the meta device they would fill nothing, by way of torch's
+    Python references, whose first use imports torch's compiler: a second."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        given = kwargs or {}
+        if func in _RANDOM_FILLS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+_RANDOM_FILLS = (
+    nn.init.normal_,
+    nn.init.uniform_,
+    nn.init.kaiming_uniform_,
+    Tensor.normal_,
+    Tensor.uniform_,
+)
+
+
 def network_with(
     build: Callable[[], Network], weights: Mapping[str, Tensor], folder: Path, device: torch.device
 ) -> Network:
@@ -151,7 +179,7 @@ def network_with(
     Raises:
         DataMismatch: if they are not the weights of such a network.
     """
-    with torch.device("meta"):  # no time spent on weights that are replaced at once
+    with torch.device("meta"), _Unfilled():  # no time for weights that are replaced at once
         network = build()
     try:
         network.load_state_dict(dict(weights), assign=True)

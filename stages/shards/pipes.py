@@ -110,7 +110,7 @@ class StreamSource(RowSource):
                 return
             count += batch.num_rows
             if batch.num_rows:
-                yield rows_from_batch(batch)
+                yield rows_from_batch(batch, where=self.where)
 
     def _check_trailer(self, stated: bytes, count: int) -> None:
         if stated != str(count).encode():

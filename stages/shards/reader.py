@@ -205,7 +205,7 @@ def read_parquet(path: Path, *, columns: Sequence[str] | None = None) -> Iterato
         for batch in handle.iter_batches(
             batch_size=ROWS_PER_BATCH, columns=list(columns) if columns else None
         ):
-            yield rows_from_batch(batch)
+            yield rows_from_batch(batch, where=str(path))
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataMismatch(f"{path} has damaged data ({reason}): make it again") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,10 +71,14 @@ def _is_acoustic(kind: pa.DataType) -> bool:
     return bool(kind.value_type.value_type == pa.uint16())
 
 
-def rows_from_batch(batch: pa.RecordBatch) -> list[Row]:
-    """Arrow to rows; token lists become numpy views `[S]` and `[T, Q]` without a copy."""
+def rows_from_batch(batch: pa.RecordBatch, *, where: str) -> list[Row]:
+    """Arrow to rows; token lists become numpy views `[S]` and `[T, Q]` without a copy.
+
+    Raises:
+        DataMismatch: naming `where` they came from, if a token is missing inside a row.
+    """
     columns = {
-        name: _column_to_python(column)
+        name: _column_to_python(column, f"{where} has a row with {name} tokens missing inside it")
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
     return [
@@ -81,23 +86,27 @@ def rows_from_batch(batch: pa.RecordBatch) -> list[Row]:
     ]
 
 
-def _column_to_python(column: pa.Array) -> list[Any]:
+def _column_to_python(column: pa.Array, holes: str) -> list[Any]:
     kind = column.type
     if not (pa.types.is_list(kind) and (kind == SEMANTIC.type or _is_acoustic(kind))):
         values: list[Any] = column.to_pylist()
         return values
     inner = column.values
-    if _is_acoustic(kind):
-        flat = inner.flatten().to_numpy(zero_copy_only=False)
-        flat = flat.reshape(-1, kind.value_type.list_size)  # [all T, Q]
-    else:
-        flat = inner.to_numpy(zero_copy_only=False)  # [all S]
+    levels = kind.value_type.list_size if _is_acoustic(kind) else None
+    codes = inner
+    if levels:
+        codes = inner.values.slice(inner.offset * levels, len(inner) * levels)
+    if inner.null_count or codes.null_count:
+        raise DataMismatch(f"{holes}: make it again")
+    flat = codes.to_numpy(zero_copy_only=False)  # [all S]
+    if levels:
+        flat = flat.reshape(-1, levels)  # [all T, Q]
     offsets = column.offsets.to_numpy()
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    return [
-        flat[offsets[index] : offsets[index + 1]] if valid[index] else None
-        for index in range(len(column))
-    ]
+    parts: list[Any] = [flat[start:end] for start, end in pairwise(offsets)]
+    if column.null_count:  # asking each row imports pyarrow.compute, a sixth of a second
+        valid = column.is_valid().to_pylist()
+        parts = [part if known else None for part, known in zip(parts, valid, strict=True)]
+    return parts
 
 
 def batch_from_rows(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
@@ -117,12 +126,11 @@ def _column_from_python(values: list[Any], field: pa.Field) -> pa.Array:
     flat = np.concatenate([part.reshape(-1) for part in parts]) if parts else np.empty(0, np.uint16)
     inner: pa.Array = pa.array(flat, type=pa.uint16())
     if acoustic:
-        inner = pa.FixedSizeListArray.from_arrays(inner, kind.value_type.list_size)
+        inner = pa.FixedSizeListArray.from_arrays(inner, type=kind.value_type)
     missing = np.array([value is None for value in values], dtype=bool)
-    array = pa.ListArray.from_arrays(
-        pa.array(offsets), inner, mask=pa.array(missing) if missing.any() else None
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), inner, type=kind, mask=pa.array(missing) if missing.any() else None
     )
-    return array.cast(kind)
 
 
 REPEATED_ID = "an earlier row has the same id"

@@ -39,7 +39,7 @@ def test_rows_survive_arrow_also_as_a_slice(cells, data):
         for name, first, second in cells
     ]
     start = data.draw(st.integers(0, len(rows)))
-    back = rows_from_batch(batch_from_rows(rows, SCHEMA).slice(start))
+    back = rows_from_batch(batch_from_rows(rows, SCHEMA).slice(start), where="here")
     for before, after in zip(rows[start:], back, strict=True):
         assert after["id"] == before["id"]
         assert after["extra"] == 0.5
@@ -49,6 +49,22 @@ def test_rows_survive_arrow_also_as_a_slice(cells, data):
             else:
                 np.testing.assert_array_equal(after[name], before[name])
                 assert after[name].shape == before[name].shape
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("semantic", [1, None]),
+        ("acoustic", [[1, 2, 3, 4], None]),
+        ("acoustic", [[1, 2, None, 4], [1, 2, 3, 4]]),
+    ],
+)
+def test_a_hole_in_a_row_is_not_closed_by_what_follows(name, tokens):
+    kind = SCHEMA.field(name).type
+    column = pa.array([tokens, tokens[:1] if name == "semantic" else [[5, 6, 7, 8]]], type=kind)
+    batch = pa.RecordBatch.from_arrays([column], names=[name])
+    with pytest.raises(DataMismatch, match=f"here has a row with {name} tokens missing inside it"):
+        rows_from_batch(batch, where="here")
 
 
 def test_known_columns_keep_their_order_and_unknown_ones_follow():
