@@ -3,7 +3,8 @@
     python scripts/vary_voice.py train.tsv --speed 9/10 --equalise 4 -o slow/    # slow/manifest.tsv
 
 At another speed pitch, formants and tempo change together (Ko et al. 2015). Equalised, each
-recording has a microphone and a mouth of its own. Ids and speakers get the speed after their name.
+recording has a microphone and a mouth of its own. Ids and speakers get the speed after their name
+and, equalised, the seed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def main() -> None:
     if not 0 <= asked.equalise <= 20:
         parser.error(f"a deviation of {asked.equalise} dB is not between 0 and 20")
     asked.output.mkdir(parents=True, exist_ok=True)
-    mark = f"@{float(asked.speed):g}"
+    speed = f"@{float(asked.speed):g}"
+    mark = f"{speed}e{asked.seed}" if asked.equalise else speed
     with (asked.output / "manifest.tsv").open("w", newline="") as file:
         lines = csv.writer(file, delimiter="\t")
         lines.writerow(["id", "audio", "speaker"])
@@ -70,7 +72,7 @@ def main() -> None:
             samples = read_audio(utterance["audio"], sample_rate=SAMPLE_RATE).samples[0]
             copy = soxr.resample(samples, float(SAMPLE_RATE * asked.speed), SAMPLE_RATE)
             if asked.equalise:
-                generator = numpy_generator(asked.seed, mark, utterance["id"])
+                generator = numpy_generator(asked.seed, speed, utterance["id"])
                 copy = equalise(copy, asked.equalise, generator)
             name = f"{utterance['id']}{mark}.flac"  # an id may name folders
             path = asked.output / name

@@ -197,8 +197,7 @@ def _ablated_greedy(ablation: Mapping[str, Any] | None) -> Iterator[Finding]:
         return
     default = _default(ablation)
     for row, found, metric in _quality_differences(ablation):
-        # 0 would be a level taken together with another
-        if set(row["iterations"]) == {1} and kind_of(row, default) == BY_LEVEL:
+        if max(row["iterations"]) == 1 and kind_of(row, default) == BY_LEVEL:
             gain = negative(found)
             what = f"{heading(metric)}: {ablation['default']} less {row['name']}"
             yield finding(what, gain, metric, better(gain))

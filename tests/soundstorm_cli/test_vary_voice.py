@@ -46,7 +46,8 @@ def test_copies_are_longer_and_lower(tmp_path: Path) -> None:
 def test_an_equaliser_changes_how_loud_bands_are_and_not_when(tmp_path: Path) -> None:
     click = np.zeros(16_000)
     click[8_000] = 0.1
-    _, copy = vary(click, tmp_path, "--equalise", "4")
+    row, copy = vary(click, tmp_path, "--equalise", "4")
+    assert (row["id"], row["speaker"]) == ("x/a@1e0", "ann@1e0")
     samples, _ = soundfile.read(copy)
     gains = 20 * np.log10(np.abs(np.fft.rfft(samples)) / 0.1)
     assert 1.5 < gains.std() < 8
@@ -54,5 +55,6 @@ def test_an_equaliser_changes_how_loud_bands_are_and_not_when(tmp_path: Path) ->
     assert np.abs(samples).argmax() == 8_000
     _, again = vary(click, tmp_path, "--equalise", "4")
     assert np.array_equal(soundfile.read(again)[0], samples)
-    _, other = vary(click, tmp_path, "--equalise", "4", "--seed", "1")
+    row, other = vary(click, tmp_path, "--equalise", "4", "--seed", "1")
+    assert row["id"] == "x/a@1e1"
     assert not np.array_equal(soundfile.read(other)[0], samples)
