@@ -160,15 +160,12 @@ def parse_setting(text: str, levels: int, *, option: str = "--setting") -> Setti
     """
     passes, *rest = text.split() or [""]
     iterations = parse_iterations(passes, levels, option=option)
-    more: dict[str, float] = {}
-    for word in rest:
-        name, _, value = word.partition("=")
-        try:
-            if name in ("temperature", "guidance") and name not in more:
-                more[name] = float(value)
-                continue
-        except ValueError:
-            pass
+    words = {name: value for name, _, value in (word.partition("=") for word in rest)}
+    try:
+        more = {name: float(value) for name, value in words.items()}
+    except ValueError:
+        more = {}
+    if len(more) < len(rest) or not more.keys() <= {"temperature", "guidance"}:
         raise DataMismatch(
             f"{option} {text} does not go on with a temperature or a guidance, as in "
             f"{PAPER_ITERATIONS} temperature=0.5 guidance=2"

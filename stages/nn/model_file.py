@@ -140,7 +140,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], folder: Path
 
 class _Unfilled(TorchFunctionMode):
     """Random starts are left out. On the meta device they would fill nothing, by way of torch's
-    Python references, whose first use imports torch's compiler: a second."""
+    Python references, whose first use imports torch's compiler: about a second together."""
 
     def __torch_function__(
         self,
