@@ -7,6 +7,7 @@ instead of BatchNorm in the convolution module, since BatchNorm sees padding and
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -101,6 +102,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
         """Attend within each row.
@@ -115,7 +117,7 @@ class Attention(nn.Module):
         both, v = qkv.split((2, 1))
         q, k = rotate(both, table).unbind()
         keys_mask = None if mask is None else mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(q, k, v.squeeze(0), attn_mask=keys_mask)
+        attended = self.attend(q, k, v.squeeze(0), attn_mask=keys_mask)
         out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))  # [B, T, D]
         return out
 

@@ -1,8 +1,8 @@
 """The arithmetic that a trained network runs in: what it gains and costs is in docs/precision.md.
 
-Only matrix products are made of smaller numbers: all linear layers, and in the halves attention
-and convolution too. Embeddings, norms, what is added up from block to block, and the heads, whose
-logits decide, are float32 always.
+Only matrix products are made of smaller numbers: all linear layers, in the halves attention and
+convolution too, and beside int8 attention in bfloat16 where a CPU has it. Embeddings, norms, what
+is added up from block to block, and the heads, whose logits decide, are float32 always.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch
+from stages.nn.conformer import Attention
 from stages.nn.int8 import ENGINES, ROW_ENGINES, Int8Linear
+from stages.nn.tiled_attention import attend_in_tiles
 from stages.nn.transformer import Transformer
 
 FLOAT32 = "float32"
@@ -70,7 +72,12 @@ def is_slow(precision: str, device: torch.device) -> bool:
     """Whether a device must imitate a precision, and would do better with float32."""
     if device.type != "cpu" or precision not in _HALVES or torch.cpu._is_amx_tile_supported():
         return False
-    return precision == "float16" or not torch.cpu._is_avx512_bf16_supported()
+    return precision == "float16" or not has_bfloat16()
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 by itself."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def to_precision(network: Network, precision: str, device: torch.device) -> Network:
@@ -97,6 +104,10 @@ def to_precision(network: Network, precision: str, device: torch.device) -> Netw
         if token_by_token:
             raise DataMismatch(f"AudioLM does not run in {precision}: use float32 or int8")
         _exchange(network, lambda layer: _half(layer, _HALVES[precision]))
+    if device.type == "cpu" and precision in ("int8", "bfloat16") and has_bfloat16():
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.attend = attend_in_tiles
     return network.to(device)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from stages.nn.precision import PRECISIONS as DECODING
-from stages.nn.precision import check_precision
+from stages.nn.precision import check_precision, has_bfloat16
 from stages.speed.products import Product, Role
 from stages.training.settings import PRECISIONS as TRAINING
 
@@ -31,15 +31,12 @@ INT8_STEPS = 127
 class Numbers:
     """Which numbers a work's products are made of."""
 
-    precision: str = FLOAT32
-    """The work's."""
-
-    roles: frozenset[Role] = frozenset()
-    """The products that are made of them; all others are of float32."""
+    roles: Mapping[Role, str] = field(default_factory=dict)
+    """Precisions by role; all other products are of float32."""
 
     def of(self, product: Product) -> str:
         """The precision of one product."""
-        return self.precision if product.role in self.roles else FLOAT32
+        return self.roles.get(product.role, FLOAT32)
 
     def moved_by(self, products: Iterable[Product]) -> float:
         """Bytes of products, factors and results each moved once."""
@@ -52,15 +49,17 @@ FLOATS = Numbers()
 def numbers_of(task: str, precision: str) -> Numbers:
     """What a precision makes of a task's products.
 
-    A network that decodes keeps float32 for its heads (`stages.nn.precision`), and in int8 for all
-    but linear maps; autocast, in training, changes all of them.
+    A network that decodes keeps float32 for its heads (`stages.nn.precision`), and integers are for
+    linear maps alone; autocast, in training, changes all of them.
     """
-    roles: dict[tuple[str, bool], frozenset[Role]] = {
-        ("decode", True): frozenset({"map"}),
-        ("decode", False): frozenset({"map", "attention"}),
-        ("train", False): frozenset({"map", "attention", "head"}),
-    }
-    return Numbers(precision=precision, roles=roles.get((task, precision == INT8), frozenset()))
+    if task == "train":
+        return Numbers(roles=dict.fromkeys(("map", "attention", "head"), precision))
+    if task != "decode":
+        return FLOATS
+    attention = precision
+    if precision == INT8:
+        attention = "bfloat16" if has_bfloat16() else FLOAT32
+    return Numbers(roles={"map": precision, "attention": attention})
 
 
 def known_precisions(task: str) -> tuple[str, ...]:

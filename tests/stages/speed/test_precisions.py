@@ -76,14 +76,18 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         monkeypatch.setattr(module, name, noted)
 
     note("attention", torch.nn.functional, "scaled_dot_product_attention")
+    note("attention", Tensor, "__matmul__")
     note("map", torch.nn.functional, "linear")
     return found
 
 
+@pytest.mark.parametrize("has", [True, False])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_networks_multiply_what_is_timed(
-    precision: str, seen: dict[str, set[str]], monkeypatch: pytest.MonkeyPatch
+    precision: str, has: bool, seen: dict[str, set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has)
     config = SoundStormConfig(
         levels=2, codebook_size=8, semantic_codebook_size=8, layers=1, heads=2, width=16,
         feed_forward=16,
