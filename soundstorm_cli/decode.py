@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -27,21 +27,16 @@ from soundstorm_cli.common import (
     run_with_progress,
     say,
 )
+from soundstorm_cli.decode_methods import (
+    Asked,
+    audiolm_decoder,
+    prompt_for,
+    soundstorm_decoder,
+)
 from soundstorm_cli.semantic_options import generation_batch
-from soundstorm_cli.voice import VoiceSource, load_voice
-from stages.assets import MINI, model_folder
+from soundstorm_cli.voice import VoiceSource
+from stages.assets import MINI
 from stages.errors import DataMismatch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from fractions import Fraction
-
-    from stages.soundstorm.decoding import TokenModel
-    from stages.soundstorm.prompt import Prompt
-    from stages.soundstorm.row_decoder import RowDecoder
-    from stages.soundstorm.trace import TraceFile
-
-    MakePrompt = Callable[[TokenModel], Prompt | None]
 
 NAME = "decode"
 OWN_OPTIONS = {
@@ -214,24 +209,30 @@ def decode(
 
         place = pick_device(device)
         voice = VoiceSource(path=prompt, row=prompt_row, codec=codec, kmeans=kmeans, device=place)
-        make_prompt = partial(_prompt, voice, seconds, keep=keep_prompt)
-        batch = generation_batch(place, batch_seconds, name=NAME, quiet=quiet)
-        decoder: RowDecoder
+        asked = Asked(
+            levels=levels,
+            make_prompt=partial(prompt_for, voice, seconds, keep=keep_prompt),
+            temperature=temperature,
+            seed=seed,
+            precision=precision,
+            place=place,
+            batch_seconds=generation_batch(place, batch_seconds, name=NAME, quiet=quiet),
+        )
+
+        def open_trace(count: int) -> TraceFile | None:
+            return stack.enter_context(TraceFile(Path(trace), levels=count)) if trace else None
+
         if method == "audiolm":
-            decoder = _audiolm(
-                coarse, fine, levels, place, make_prompt, batch,
-                temperature=temperature, seed=seed, precision=precision,
-            )  # fmt: skip
+            decoder = audiolm_decoder(asked, coarse, fine)
         else:
-
-            def open_trace(count: int) -> TraceFile | None:
-                return stack.enter_context(TraceFile(Path(trace), levels=count)) if trace else None
-
-            decoder = _soundstorm(
-                model, levels, iterations, place, make_prompt, batch, open_trace,
-                temperature=temperature, guidance=guidance, seed=seed, precision=precision,
+            decoder = soundstorm_decoder(
+                asked,
+                model,
+                iterations=iterations,
+                guidance=guidance,
                 compiled=compile,
-            )  # fmt: skip
+                open_trace=open_trace,
+            )
         if is_slow(precision, torch.device(place)):
             say(f"{NAME}: this CPU imitates {precision}: float32 is faster", quiet=quiet)
         result = run_with_progress(
@@ -249,120 +250,3 @@ def _check_method(context: typer.Context, method: str) -> None:
             given = context.get_parameter_source(name)  # the environment may name a model anyway
             if other != method and given is not None and given.name == "COMMANDLINE":
                 raise DataMismatch(f"--{name} goes with --method {other}, not with {method}")
-
-
-def _soundstorm(
-    folder: str,
-    levels: int | None,
-    iterations: str,
-    place: str,
-    make_prompt: MakePrompt,
-    batch_seconds: float,
-    open_trace: Callable[[int], TraceFile | None],
-    *,
-    temperature: float,
-    guidance: float,
-    seed: int,
-    precision: str,
-    compiled: bool,
-) -> RowDecoder:
-    import torch
-
-    from stages.soundstorm.decoder import Decoder
-    from stages.soundstorm.decoding import DecodeOptions
-    from stages.soundstorm.model import from_model_file
-    from stages.soundstorm.schedule import parse_iterations
-
-    model = from_model_file(
-        model_folder(folder, "soundstorm"),
-        torch.device(place),
-        precision=precision,
-        compiled=compiled,
-    )
-    count = _level_count(levels, model)
-    options = DecodeOptions(
-        iterations=parse_iterations(iterations, count),
-        temperature=temperature,
-        guidance=guidance,
-        seed=seed,
-    )
-    prompt = make_prompt(model)
-    return Decoder(
-        model,
-        options,
-        where=folder,
-        prompt=prompt,
-        batch_seconds=batch_seconds,
-        trace=open_trace(count),
-    )
-
-
-def _audiolm(
-    coarse_folder: str,
-    fine_folder: str | None,
-    levels: int | None,
-    place: str,
-    make_prompt: MakePrompt,
-    batch_seconds: float,
-    *,
-    temperature: float,
-    seed: int,
-    precision: str,
-) -> RowDecoder:
-    import torch
-
-    from stages.audiolm.acoustic import AcousticOptions
-    from stages.audiolm.config import CoarseConfig, FineConfig
-    from stages.audiolm.decoder import AudioLMDecoder
-    from stages.audiolm.model import from_model_file, join_stages
-    from stages.audiolm.sampling import Sampling
-    from stages.nn.precision import to_precision
-
-    device = torch.device(place)
-    coarse = from_model_file(model_folder(coarse_folder, "audiolm-coarse"), CoarseConfig, device)
-    fine = None
-    if fine_folder is None and coarse_folder == MINI:
-        fine_folder = MINI
-    if fine_folder is not None:
-        fine = from_model_file(model_folder(fine_folder, "audiolm-fine"), FineConfig, device)
-    elif levels is None or levels > coarse.config.levels:
-        raise DataMismatch(
-            f"--method audiolm needs --fine for more levels than the {coarse.config.levels} that "
-            f"{coarse_folder} makes"
-        )
-    for stage in (coarse, fine):
-        if stage is not None:
-            to_precision(stage.network, precision, device)
-    model = join_stages(coarse, fine, coarse_where=coarse_folder, fine_where=str(fine_folder))
-    sampling = Sampling(temperature=temperature)
-    return AudioLMDecoder(
-        model,
-        AcousticOptions(coarse=sampling, fine=sampling, seed=seed),
-        where=coarse_folder,
-        levels=_level_count(levels, model),
-        prompt=make_prompt(model),
-        batch_seconds=batch_seconds,
-        precision=precision,
-    )
-
-
-def _level_count(levels: int | None, model: TokenModel) -> int:
-    """How many levels to decode."""
-    most = model.levels
-    if levels is not None and levels > most:
-        raise DataMismatch(f"--levels {levels} is more than the model's {most}")
-    return levels or most
-
-
-def _prompt(
-    voice: VoiceSource, seconds: Fraction | None, model: TokenModel, *, keep: bool
-) -> Prompt | None:
-    """The prompt that the options ask for."""
-    from stages.soundstorm.prompt import OwnPrompt, voice_prompt
-
-    if voice.path is None:
-        if keep or voice.row is not None:
-            raise DataMismatch("--keep-prompt and --prompt-row go with --prompt: name a voice")
-        return OwnPrompt(seconds=seconds) if seconds is not None else None
-    row = load_voice(model, voice)
-    return voice_prompt(model, row, seconds=seconds, keep=keep, where=voice.path)
