@@ -15,8 +15,8 @@ VARIANTS = ("matched", "as-it-comes")
 
 OWN_VARIANTS: dict[str, dict[str, str]] = {
     "int8": {"precision": "int8"},
-    "fewer": {"iterations": "16,1,1,1,1x8"},
-    "int8-fewer": {"precision": "int8", "iterations": "16,1,1,1,1x8"},
+    "greedy": {"iterations": "1"},
+    "int8-greedy": {"precision": "int8", "iterations": "1"},
 }
 """Of our decoding, which is float32 in the paper's passes if nothing is said."""
 
