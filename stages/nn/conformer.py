@@ -102,6 +102,7 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
+        # Of a network in another precision it may be another (`stages.nn.precision`).
         self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
