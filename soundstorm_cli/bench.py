@@ -68,8 +68,8 @@ def bench(
         str,
         typer.Option(
             "--precisions", metavar="LIST",
-            help="Of decode (float32, int8, bfloat16, float16) and train (float32, bfloat16); a "
-            "task leaves out what it has not.",
+            help="Of decode (float32, float32-packed, int8, bfloat16, float16) and train (float32, "
+            "bfloat16); a task leaves out what it has not.",
         ),
     ] = "float32",
     levels: Annotated[

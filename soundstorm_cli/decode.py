@@ -161,8 +161,9 @@ def decode(
         str,
         typer.Option(
             "--precision",
-            help="float32; int8, on a CPU; bfloat16 or float16, by SoundStorm on a GPU or a CPU "
-            "that has them: faster and a little less exact (docs/precision.md).",
+            help="float32; float32-packed, by SoundStorm on a CPU: faster, rounded otherwise; "
+            "int8, on a CPU, and bfloat16 or float16, by SoundStorm on a GPU or a CPU that has "
+            "them: faster and a little less exact (docs/precision.md).",
         ),
     ] = "float32",
     compile: Annotated[

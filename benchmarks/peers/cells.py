@@ -14,6 +14,7 @@ CELLS = ("decode", "train", "audiolm", "encodec", "learned")
 VARIANTS = ("matched", "as-it-comes")
 
 OWN_VARIANTS: dict[str, dict[str, str]] = {
+    "packed": {"precision": "float32-packed"},
     "int8": {"precision": "int8"},
     "greedy": {"iterations": "1"},
     "int8-greedy": {"precision": "int8", "iterations": "1"},

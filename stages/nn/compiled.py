@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stages.errors import DataMismatch, StageFailure
 from stages.nn.conformer import Conformer
 from stages.nn.int8 import Int8Linear
+from stages.nn.packed import PackedLinear
 
 LEAST_FRAMES = 64
 """The shortest padded length: about a second."""
@@ -23,6 +24,9 @@ STEPS_AN_OCTAVE = 8
 
 _SHAPES = 256
 """For which code is kept at most; torch would go on uncompiled, silently, after eight."""
+
+_OF_NO_COMPILER = {Int8Linear: "int8", PackedLinear: "float32-packed"}
+"""Layers that torch cannot compile, by the precision that makes them."""
 
 BACKEND = "inductor"
 """Of torch.compile: makes code. `eager` only traces."""
@@ -44,7 +48,7 @@ class CompiledConformer(nn.Module):
         """Prepare to compile; that happens at the first pass of each length.
 
         Args:
-            conformer: in evaluation mode, on the device, in any precision but int8.
+            conformer: in evaluation mode, on the device, with no layer of `_OF_NO_COMPILER`.
             device: where it is.
         """
         super().__init__()
@@ -87,8 +91,11 @@ def compile_conformer(network: nn.Module, device: torch.device) -> None:
     Raises:
         DataMismatch: if they cannot be, in the network's precision or with what is installed.
     """
-    if any(isinstance(module, Int8Linear) for module in network.modules()):
-        raise DataMismatch("int8 passes cannot be compiled: leave --compile or int8 out")
+    for kind, precision in _OF_NO_COMPILER.items():
+        if any(isinstance(module, kind) for module in network.modules()):
+            raise DataMismatch(
+                f"{precision} passes cannot be compiled: leave --compile or {precision} out"
+            )
     if BACKEND == "inductor":
         _require_compiler()
     conformer = network.get_submodule("conformer")

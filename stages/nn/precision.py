@@ -1,8 +1,9 @@
 """The arithmetic that a trained network runs in: what it gains and costs is in docs/precision.md.
 
-Only matrix products are made of smaller numbers: all linear layers, in the halves attention and
-convolution too, and beside int8 attention in bfloat16 where a CPU has it. Embeddings, norms, what
-is added up from block to block, and the heads, whose logits decide, are float32 always.
+Only matrix products change, most of them to smaller numbers: all linear layers, in the halves
+attention and convolution too, and beside int8 attention in bfloat16 where a CPU has it. Embeddings,
+norms, what is added up from block to block, and the heads, whose logits decide, are float32 always,
+by the library that torch takes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ from torch import Tensor, nn
 from stages.errors import DataMismatch
 from stages.nn.conformer import Attention
 from stages.nn.int8 import ENGINES, ROW_ENGINES, Int8Linear
+from stages.nn.packed import PackedLinear
 from stages.nn.tiled_attention import attend_in_tiles
 from stages.nn.transformer import Transformer
 
 FLOAT32 = "float32"
 
-PRECISIONS = (FLOAT32, "int8", "bfloat16", "float16")
+PACKED = "float32-packed"
+
+PRECISIONS = (FLOAT32, PACKED, "int8", "bfloat16", "float16")
+
+_OF_A_CPU = {PACKED: FLOAT32, "int8": "bfloat16 or float16"}
+"""Precisions for a CPU alone, and what another device has in their place."""
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -64,8 +71,9 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision not in PRECISIONS:
         raise DataMismatch(f"{precision} is no precision: use one of {', '.join(PRECISIONS)}")
-    if precision == "int8" and device.type != "cpu":
-        raise DataMismatch(f"int8 is for a CPU, not for {device}: use bfloat16 or float16 there")
+    if precision in _OF_A_CPU and device.type != "cpu":
+        instead = _OF_A_CPU[precision]
+        raise DataMismatch(f"{precision} is for a CPU, not for {device}: use {instead} there")
 
 
 def is_slow(precision: str, device: torch.device) -> bool:
@@ -100,9 +108,11 @@ def to_precision(network: Network, precision: str, device: torch.device) -> Netw
     if precision == "int8":
         engines = ROW_ENGINES if token_by_token else ENGINES
         _exchange(network.cpu(), lambda layer: _int8(layer, engines))
+    elif precision != FLOAT32 and token_by_token:
+        raise DataMismatch(f"AudioLM does not run in {precision}: use float32 or int8")
+    elif precision == PACKED:
+        _exchange(network.cpu(), _packed)
     elif precision in _HALVES:
-        if token_by_token:
-            raise DataMismatch(f"AudioLM does not run in {precision}: use float32 or int8")
         _exchange(network, lambda layer: _half(layer, _HALVES[precision]))
     if device.type == "cpu" and precision in ("int8", "bfloat16") and has_bfloat16():
         for module in network.modules():
@@ -123,6 +133,10 @@ def _exchange(module: nn.Module, replacement: Callable[[nn.Module], nn.Module | 
 
 def _int8(layer: nn.Module, engines: Sequence[str]) -> nn.Module | None:
     return Int8Linear(layer, engines=engines) if isinstance(layer, nn.Linear) else None
+
+
+def _packed(layer: nn.Module) -> nn.Module | None:
+    return PackedLinear(layer) if isinstance(layer, nn.Linear) else None
 
 
 def _half(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:

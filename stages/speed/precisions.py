@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from stages.nn.packed import packed, packed_product
+from stages.nn.precision import PACKED, check_precision, has_bfloat16
 from stages.nn.precision import PRECISIONS as DECODING
-from stages.nn.precision import check_precision, has_bfloat16
 from stages.speed.products import Product, Role
 from stages.training.settings import PRECISIONS as TRAINING
 
@@ -49,14 +50,14 @@ FLOATS = Numbers()
 def numbers_of(task: str, precision: str) -> Numbers:
     """What a precision makes of a task's products.
 
-    A network that decodes keeps float32 for its heads (`stages.nn.precision`), and integers are for
-    linear maps alone; autocast, in training, changes all of them.
+    A network that decodes keeps float32 for its heads (`stages.nn.precision`), and integers and
+    packed weights are for linear maps alone; autocast, in training, changes all of them.
     """
     if task == "train":
         return Numbers(roles=dict.fromkeys(("map", "attention", "head"), precision))
     if task != "decode":
         return FLOATS
-    attention = precision
+    attention = FLOAT32 if precision == PACKED else precision
     if precision == INT8:
         attention = "bfloat16" if has_bfloat16() else FLOAT32
     return Numbers(roles={"map": precision, "attention": attention})
@@ -87,6 +88,10 @@ def operations(product: Product, precision: str, factors: Factors) -> list[Opera
     """
     if precision == INT8:
         return _int8_operations(*factors(product))
+    if precision == PACKED:
+        left, right = (factor[0] for factor in factors(product))
+        weight = packed(right.T)
+        return [lambda: packed_product(left, weight)]
     dtype = HALVES.get(precision, torch.float32)
     left, right = (factor.to(dtype) for factor in factors(product))
     out = torch.empty(product.batch, product.M, product.N, dtype=dtype, device=left.device)

@@ -22,6 +22,7 @@ from stages.audiolm.config import CoarseConfig
 from stages.audiolm.model import to_model_file as save_stage
 from stages.audiolm.network import StageNetwork
 from stages.codec.base import AcousticTokens, AudioBatch, Codec
+from stages.nn.precision import PRECISIONS
 from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
 from stages.shards.pipes import open_stream
@@ -292,7 +293,7 @@ def test_voice_from_a_recording(
         (["--trace", "trace.txt"], "must be a .parquet"),
         (["--shard", "3/2"], "--shard 3/2"),
         (["--device", "abacus"], "no device abacus"),
-        (["--precision", "int4"], "int4 is no precision: use one of float32, int8, bfloat16"),
+        (["--precision", "int4"], "int4 is no precision: use one of float32, float32-packed, int8"),
         (["--precision", "int8", "--compile"], "int8 passes cannot be compiled"),
         (["--guidance", "2"], "trained without semantic tokens"),
         (["--prompt", "{rows}"], "4 rows: pick one"),
@@ -377,7 +378,7 @@ def test_precisions_are_part_of_the_settings(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", io.StringIO())
-        for precision in ("float32", "int8", "bfloat16", "float16"):
+        for precision in PRECISIONS:
             assert shards_written("--precision", precision) == 1
             assert shards_written("--precision", precision) == 0
             assert settings(out).get("precision", "float32") == precision

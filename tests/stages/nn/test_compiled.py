@@ -141,8 +141,10 @@ def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataMismatch, match="int8 passes cannot be compiled"):
-        compile_conformer(to_precision(make_network(), "int8", CPU), CPU)
+    for precision in ("int8", "float32-packed"):
+        network = to_precision(make_network(), precision, CPU)
+        with pytest.raises(DataMismatch, match=f"{precision} passes cannot be compiled"):
+            compile_conformer(network, CPU)
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     from torch._inductor.cpp_builder import cpp_compiler_search
 

@@ -37,6 +37,11 @@ def done(product: Product, precision: str, left: Tensor, right: Tensor) -> list[
     return made
 
 
+def test_products_of_packed_weights() -> None:
+    (made,) = done(linear(6, 32, 16), "float32-packed", LEFT, RIGHT)
+    torch.testing.assert_close(made, (LEFT @ RIGHT)[0])
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_products_of_floats(precision: str) -> None:
     (made,) = done(linear(6, 32, 16), precision, LEFT, RIGHT)
@@ -95,10 +100,12 @@ def test_networks_multiply_what_is_timed(
     network = to_precision(SoundStorm(config).eval(), precision, CPU)
     with torch.inference_mode():
         features = network.features(torch.zeros(1, 4, 2).long(), torch.zeros(1, 4).long())
-        maps = seen.pop("map", {"int8"})  # integers go by torch's own kernel
+        # Integers and packed weights go by torch's own kernels.
+        by_name = precision in ("int8", "float32-packed")
+        maps = seen.pop("map", {precision} if by_name else set())
         network.head(0, features)
     numbers = numbers_of("decode", precision)
-    if precision == "int8":
+    if by_name:
         assert not any(isinstance(module, nn.Linear) for module in network.modules())
     assert maps == {precision}
     assert numbers.of(linear(1, 1, 1)) == precision
