@@ -198,8 +198,10 @@ def run_with_progress(
     rows_per_shard: int = 256,
 ) -> RunResult:
     """Run a row stage under a progress bar; what may go wrong is `run_row_stage`'s."""
+    from stages.allocator import keep_freed_memory
     from stages.shards.runner import run_row_stage
 
+    keep_freed_memory()
     with progress(stage.name, source.num_rows, quiet=quiet) as advance:
         return run_row_stage(
             stage,

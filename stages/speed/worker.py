@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from stages.allocator import keep_freed_memory
 from stages.errors import SoundStormError
 from stages.speed.cells import DECODE, PIPE, SHARDS, STARTUP, TOKENIZE, TRAIN, VOCODE, Cell
 from stages.speed.measured import Measured, Result
@@ -71,6 +72,7 @@ def _decode(cell: Cell, limits: Limits, device: torch.device, roof: float) -> li
     base = peak_memory(device)
     numbers = numbers_of(cell.task, cell.precision)
     work = Decoding(cell, device)
+    keep_freed_memory()  # as the commands do
     found = measure(work, limits, device, numbers=numbers, roof=roof, base_memory=base)
     return [Result(cell=cell, measured=found)]
 
@@ -88,6 +90,7 @@ def _audio(cell: Cell, limits: Limits, device: torch.device, roof: float) -> lis
 
     base = peak_memory(device)
     work = WORKS[cell.task, cell.what](cell, device)
+    keep_freed_memory()  # as the commands do
     return [Result(cell=cell, measured=measure(work, limits, device, roof=roof, base_memory=base))]
 
 

@@ -48,6 +48,7 @@ def decode(spec: Spec) -> dict[str, Any]:
     """
     import torch
 
+    from stages.allocator import keep_freed_memory
     from stages.nn.precision import FLOAT32, to_precision
     from stages.soundstorm.decoding import DecodeOptions, DecodeRequest
     from stages.soundstorm.decoding import decode as decode_rows
@@ -60,6 +61,7 @@ def decode(spec: Spec) -> dict[str, Any]:
     numbers = parameters(network)
     precision = spec.get("precision", FLOAT32)
     network = to_precision(network, precision, torch.device("cpu"))
+    keep_freed_memory()  # as `soundstorm decode` does
     request = DecodeRequest(
         row_id="row",
         semantic=torch.arange(frames) % shape["semantic_size"],
