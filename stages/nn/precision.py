@@ -88,6 +88,13 @@ def has_bfloat16() -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
+def attention_precision(precision: str) -> str:
+    """What attention is of, beside linear layers of a precision."""
+    if precision == "int8":
+        return "bfloat16" if has_bfloat16() else FLOAT32
+    return FLOAT32 if precision == PACKED else precision
+
+
 def to_precision(network: Network, precision: str, device: torch.device) -> Network:
     """Put a network on a device in a precision, to be used alone and without gradients.
 
@@ -114,7 +121,8 @@ def to_precision(network: Network, precision: str, device: torch.device) -> Netw
         _exchange(network.cpu(), _packed)
     elif precision in _HALVES:
         _exchange(network, lambda layer: _half(layer, _HALVES[precision]))
-    if device.type == "cpu" and precision in ("int8", "bfloat16") and has_bfloat16():
+    in_bfloat16 = attention_precision(precision) == "bfloat16"
+    if in_bfloat16 and device.type == "cpu" and has_bfloat16():
         for module in network.modules():
             if isinstance(module, Attention):
                 module.attend = attend_in_tiles

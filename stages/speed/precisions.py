@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.nn.packed import packed, packed_product
-from stages.nn.precision import PACKED, check_precision, has_bfloat16
+from stages.nn.precision import PACKED, attention_precision, check_precision
 from stages.nn.precision import PRECISIONS as DECODING
 from stages.speed.products import Product, Role
 from stages.training.settings import PRECISIONS as TRAINING
@@ -57,10 +57,7 @@ def numbers_of(task: str, precision: str) -> Numbers:
         return Numbers(roles=dict.fromkeys(("map", "attention", "head"), precision))
     if task != "decode":
         return FLOATS
-    attention = FLOAT32 if precision == PACKED else precision
-    if precision == INT8:
-        attention = "bfloat16" if has_bfloat16() else FLOAT32
-    return Numbers(roles={"map": precision, "attention": attention})
+    return Numbers(roles={"map": precision, "attention": attention_precision(precision)})
 
 
 def known_precisions(task: str) -> tuple[str, ...]:
