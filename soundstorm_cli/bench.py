@@ -75,6 +75,13 @@ def bench(
     levels: Annotated[
         str, typer.Option("--levels", metavar="LIST", help="Of decode and train.")
     ] = "12",
+    iterations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--iterations", metavar="LIST",
+            help="Passes of decode's levels, by default 16,1; may be repeated.",
+        ),
+    ] = None,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Runs of a cell, if its budget allows.")
     ] = 5,
@@ -95,10 +102,11 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure speed: times, memory, and the share of what this machine's matrix products reach.
 
-    Each cell (a task, a preset, a length, a batch, a precision, a number of levels) has a process
-    of its own. Weights are random and audio is made up, since time does not depend on them. Leave
-    the machine alone meanwhile.
+    Each cell (a task, a preset, a length, a batch, a precision, a number of levels and their
+    passes) has a process of its own. Weights are random and audio is made up, since time does not
+    depend on them. Leave the machine alone meanwhile.
     """
+    from stages.soundstorm.schedule import PAPER_ITERATIONS
     from stages.speed.bench import bench as run_bench
     from stages.speed.cells import TASKS, Choice
     from stages.speed.work import Limits
@@ -110,6 +118,7 @@ def bench(
         batches=None if batches is None else _numbers(batches, "--batches"),
         precisions=_names(precisions, "--precisions"),
         levels=_numbers(levels, "--levels"),
+        iterations=list(dict.fromkeys(iterations or (PAPER_ITERATIONS,))),
     )
     found = run_bench(
         choice,

@@ -1,13 +1,15 @@
-"""What is measured: one task at one preset, length, batch, precision and number of levels."""
+"""What is measured: a task at a preset, length, batch, precision, number of levels, schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 from stages.errors import DataMismatch
+from stages.soundstorm.schedule import PAPER_ITERATIONS, parse_iterations
 from stages.speed.precisions import known_precisions
 from stages.speed.shapes import LEVELS
 from stages.training.presets import preset
@@ -52,6 +54,9 @@ class Cell:
     levels: int = LEVELS
     """Q, of the acoustic tokens."""
 
+    iterations: str = PAPER_ITERATIONS
+    """Passes of each level of a decoding."""
+
     @property
     def audio(self) -> Fraction:
         """Seconds of audio in all."""
@@ -75,7 +80,9 @@ class Cell:
             text += f" x {self.batch}"
         if self.precision != "float32":
             text += f", {self.precision}"
-        return text + (f", {self.levels} levels" if self.levels != LEVELS else "")
+        if self.levels != LEVELS:
+            text += f", {self.levels} levels"
+        return text + (f", {self.iterations}" if self.iterations != PAPER_ITERATIONS else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +104,18 @@ class Choice:
     levels: Sequence[int] = (LEVELS,)
     """Q, for `decode` and `train`."""
 
+    iterations: Sequence[str] = (PAPER_ITERATIONS,)
+    """Passes of each level, for `decode`."""
+
     def __post_init__(self) -> None:
         for task in self.tasks:
             if task not in TASKS:
                 raise DataMismatch(f"there is nothing called {task} to measure: {', '.join(TASKS)}")
         for name in self.presets:
             preset("soundstorm", name)  # says which there are
+        for passes in self.iterations:
+            for levels in self.levels:
+                parse_iterations(passes, levels)  # says what is wrong
         for name in self.precisions:
             if not any(name in known_precisions(task) for task in self.tasks):
                 known = sorted({name for task in self.tasks for name in known_precisions(task)})
@@ -150,8 +163,9 @@ def _of_task(task: str, choice: Choice) -> Iterator[Cell]:
     if task in PARTS:
         yield from (replace(size, what=what) for what in PARTS[task] for size in sizes)
         return
-    for what in choice.presets:
-        for precision in filter(known_precisions(task).__contains__, choice.precisions):
-            for levels in sorted(choice.levels):
-                for size in sizes:
-                    yield replace(size, what=what, precision=precision, levels=levels)
+    schedules = choice.iterations if task == DECODE else (PAPER_ITERATIONS,)
+    precisions = filter(known_precisions(task).__contains__, choice.precisions)
+    for what, precision, levels, iterations, size in product(
+        choice.presets, precisions, sorted(choice.levels), schedules, sizes
+    ):
+        yield replace(size, what=what, precision=precision, levels=levels, iterations=iterations)

@@ -18,7 +18,7 @@ from stages.audiolm.config import StageConfig
 from stages.nn.conformer import ConformerConfig
 from stages.nn.transformer import TransformerConfig
 from stages.soundstorm.config import SoundStormConfig
-from stages.soundstorm.schedule import masked_after
+from stages.soundstorm.schedule import masked_after, terms
 
 BYTES = 4
 """Of a float32."""
@@ -164,19 +164,25 @@ def masked_before(frames: int, iterations: Sequence[int]) -> list[int]:
     ]
 
 
+def logits_made(frames: int, iterations: Sequence[int]) -> int:
+    """For how many tokens decoding such a row makes logits: a level's in each of its passes."""
+    return sum(
+        term.levels * sum(masked_before(frames, (term.passes,))) for term in terms(iterations)
+    )
+
+
 def soundstorm_cost(config: SoundStormConfig, frames: int, iterations: Sequence[int]) -> Cost:
     """Of decoding a row without a prompt, as `soundstorm.decoding.decode` does.
 
     A pass goes over all frames; logits are made for the frames that were masked before it.
     """
     net, D = config.conformer, config.width
-    masked = masked_before(frames, iterations)
-    passes = len(masked)
+    passes = len(masked_before(frames, iterations))
     weights = conformer_weights(net) + linear_weights(D, config.codebook_size)
     return Cost(
         steps=passes,
         flops=passes * conformer_flops(net, frames)
-        + linear_flops(sum(masked), D, config.codebook_size),
+        + linear_flops(logits_made(frames, iterations), D, config.codebook_size),
         weight_bytes=BYTES * passes * weights,
         cache_bytes=0,
     )

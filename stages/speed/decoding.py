@@ -8,7 +8,7 @@ from stages.nn.precision import to_precision
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, decode
 from stages.soundstorm.network import SoundStorm
-from stages.soundstorm.schedule import PAPER_ITERATIONS, parse_iterations
+from stages.soundstorm.schedule import parse_iterations
 from stages.speed.cells import Cell
 from stages.speed.cost import soundstorm_cost
 from stages.speed.products import Product, decode_products
@@ -17,14 +17,14 @@ from stages.speed.work import Work
 
 
 class Decoding(Work):
-    """Rows of one length, without prompts, with the paper's schedule; a step is a pass of all."""
+    """Rows of one length, without prompts; a step is a pass of all."""
 
     def __init__(self, cell: Cell, device: torch.device) -> None:
         """Make a network and what it decodes."""
         self.config = soundstorm_shape(cell.what, cell.levels)
         self.frames, self.rows = frames_of(cell.seconds), cell.batch
         self.network = random_network(self.config, cell.precision, device)
-        self.iterations = parse_iterations(PAPER_ITERATIONS, cell.levels)
+        self.iterations = parse_iterations(cell.iterations, cell.levels)
         cost = soundstorm_cost(self.config, self.frames, self.iterations)
         self.flops, self.steps = float(cost.flops * self.rows), cost.steps
         # On a CPU each row is decoded alone (`soundstorm.decoding.decode`).

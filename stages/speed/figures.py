@@ -116,7 +116,7 @@ def _mark(axis: Axes, result: Result, marker: str, colour: str) -> None:
 def _styles(results: Sequence[Result]) -> list[tuple[Group, str, str]]:
     """A marker and a colour for each group: markers tell tasks apart, colours what is in them."""
     groups = list(dict.fromkeys(map(group_of, results)))
-    tasks = list(dict.fromkeys(task for task, _, _ in groups))
+    tasks = list(dict.fromkeys(task for task, *_ in groups))
     return [
         (group, MARKERS[tasks.index(group[0]) % len(MARKERS)], PALETTE[index % len(PALETTE)])
         for index, group in enumerate(groups)
@@ -125,7 +125,7 @@ def _styles(results: Sequence[Result]) -> list[tuple[Group, str, str]]:
 
 def _legend(figure: Figure, results: Sequence[Result]) -> None:
     handles = [
-        Line2D([], [], marker=marker, color=colour, linestyle="", label=" ".join(group))
+        Line2D([], [], marker=marker, color=colour, linestyle="", label=" ".join(group).strip())
         for group, marker, colour in _styles(results)
     ]
     if any(result.measured is not None and result.measured.extrapolated for result in results):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.soundstorm.schedule import PAPER_ITERATIONS
 from stages.speed.measured import Result
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """How many times as much as the smallest cell of the same network and precision."""
+    """How many times as much as the smallest cell of the same network, precision and passes."""
 
     seconds: float
 
@@ -18,13 +19,15 @@ class Growth:
     """What the seconds would be, if they were proportional to the operations."""
 
 
-Group = tuple[str, str, str]
-"""Task, preset or part, precision."""
+Group = tuple[str, str, str, str]
+"""Task, preset or part, precision, passes of each level if they are not the paper's."""
 
 
 def group_of(result: Result) -> Group:
     """Cells of one group differ in length, batch and levels alone."""
-    return result.cell.task, result.cell.what, result.cell.precision
+    cell = result.cell
+    passes = "" if cell.iterations == PAPER_ITERATIONS else cell.iterations
+    return cell.task, cell.what, cell.precision, passes
 
 
 def growths(results: Sequence[Result]) -> list[Growth | None]:

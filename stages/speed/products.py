@@ -10,7 +10,7 @@ from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
 from stages.codec.mel.griffin_lim import ITERATIONS, finer_frames
 from stages.nn.conformer import ConformerConfig
 from stages.soundstorm.config import SoundStormConfig
-from stages.speed.cost import masked_before
+from stages.speed.cost import logits_made, masked_before
 
 Role = Literal["map", "attention", "head", "other"]
 """A linear map, attention's, a head's that makes logits, or one outside of networks."""
@@ -121,17 +121,17 @@ def decode_products(
     Args:
         config: the network's.
         frames: T.
-        iterations: passes of each level.
+        iterations: passes of each level (`soundstorm.schedule.parse_iterations`).
         rows: utterances.
         together: utterances in a pass; a divisor of `rows`.
     """
-    masked = masked_before(frames, iterations)
-    passes = rows // together
+    turns = rows // together
+    passes = turns * len(masked_before(frames, iterations))
     body = conformer_products(config.conformer, together, frames)
     # Logits are made of the masked frames; as many rows of logits, in products over all frames.
-    share = sum(masked) / frames
+    share = logits_made(frames, iterations) / frames
     head = linear(together * frames, config.width, config.codebook_size, share, role="head")
-    return [product.times(len(masked) * passes) for product in body] + [head.times(passes)]
+    return [product.times(passes) for product in body] + [head.times(turns)]
 
 
 def backward(product: Product) -> list[Product]:

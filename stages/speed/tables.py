@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from stages.evaluation.report import NOTHING, Grid, markdown
+from stages.soundstorm.schedule import PAPER_ITERATIONS
 from stages.speed.bench import Bench
 from stages.speed.cells import DECODE, PIPE, SHARDS, STARTUP, TASKS, TOKENIZE, TRAIN, VOCODE
 from stages.speed.growth import Growth, growths
@@ -142,6 +143,15 @@ def _more(name: str, scale: float = 1.0) -> Callable[[Line], str]:
     return of_measured(lambda found: _maybe(found.more.get(name), scale))
 
 
+def _passes(line: Line) -> str:
+    """How many, and of which levels if that is not as in the paper."""
+    found, iterations = line.result.measured, line.result.cell.iterations
+    if found is None:
+        return NOTHING
+    named = "" if iterations == PAPER_ITERATIONS else f" ({iterations})"
+    return f"{found.steps}{named}"
+
+
 TITLES = {
     DECODE: "Decoding (`decode`)",
     TRAIN: "Training steps (`train`)",
@@ -162,7 +172,7 @@ SECONDS: Column = ("seconds", of_measured(_seconds))
 SPREAD: Column = ("fastest to slowest", of_measured(_spread))
 SOURCE: Column = ("from", of_measured(_source))
 REAL_TIME: Column = ("real-time factor", _real_time)
-PASSES: Column = ("passes", of_measured(lambda found: str(found.steps)))
+PASSES: Column = ("passes", _passes)
 WORK: Column = ("GFLOP", of_measured(lambda found: _maybe(found.flops, 1e-9)))
 SPEED: Column = ("GFLOP/s", of_measured(lambda found: _maybe(found.speed, 1e-9)))
 SHARE: Column = ("share of peak", of_measured(_share))

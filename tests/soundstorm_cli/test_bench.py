@@ -22,10 +22,13 @@ SMALL = (
 
 def test_two_lengths_of_a_decoding(command: Command, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    outcome = command("bench", "decode", *SMALL, "--levels", 2, "-o", tmp_path / "new" / "b")
+    outcome = command(
+        "bench", "decode", *SMALL, "--levels", 2, "--iterations", "1", "-o", tmp_path / "new" / "b"
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("bench: decode mini, 0.") == 2
     assert outcome.out.count("| mini | float32 | 2 | 1 |") == 2
+    assert outcome.out.count("| 2 (1) |") == 2
     names = sorted(path.name for path in (tmp_path / "new" / "b").iterdir())
     assert names == ["bench.json", "bench.md", "growth.png", "roofline.png"]
     assert (tmp_path / "new" / "b" / "bench.md").read_text() == outcome.out
@@ -97,6 +100,7 @@ def test_without_matplotlib_there_is_no_picture(
         (["decode", "--seconds", "0"], "--seconds 0 is no list of lengths"),
         (["decode", "--batches", "0"], "--batches 0 is no list of whole numbers"),
         (["decode", "--levels", "a"], "--levels a is no list of whole numbers"),
+        (["decode", "--iterations", "0"], "--iterations 0 is no list of passes a level"),
         (["vocode", "--precisions", "int8"], "vocode cannot be measured in int8"),
         (["decode", "--device", "cuda:77"], "there is no device cuda:77"),
     ],

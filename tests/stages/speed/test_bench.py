@@ -121,16 +121,17 @@ def test_a_busy_machine_is_said_to_be(found: Bench) -> None:
 
 
 def test_growth_is_within_a_group_of_more_than_one() -> None:
-    def result(what: str, flops: float | None) -> Result:
-        cell = Cell(task="decode", what=what)
+    def result(what: str, flops: float | None, iterations: str = "16,1") -> Result:
+        cell = Cell(task="decode", what=what, iterations=iterations)
         return Result(cell=cell, measured=Measured(times=[2.0 * (flops or 1)], flops=flops))
 
     results = [
         result("a", 3.0), result("b", 1.0), result("a", 6.0), result("c", None),
+        result("a", 2.0, "1"),
         Result(cell=Cell(task="decode", what="a"), why_not="too long"),
     ]  # fmt: skip
     grown = growths(results)
-    assert [growth and growth.seconds for growth in grown] == [1.0, None, 2.0, None, None]
+    assert [growth and growth.seconds for growth in grown] == [1.0, None, 2.0, None, None, None]
 
 
 def test_pictures(found: Bench, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,18 @@ def test_lists_are_a_grid() -> None:
     ]  # fmt: skip
 
 
+def test_passes_are_of_decoding_alone() -> None:
+    choice = Choice(
+        tasks=["decode", "train"], presets=["mini"], seconds=[Fraction(5)], batches=[1],
+        iterations=["1", "16,1"],
+    )  # fmt: skip
+    cells = cells_of(choice)
+    assert [(cell.task, cell.iterations) for cell in cells] == [
+        ("decode", "1"), ("decode", "16,1"), ("train", "16,1"),
+    ]  # fmt: skip
+    assert [cell.words() for cell in cells[:2]] == ["decode mini, 5 s, 1", "decode mini, 5 s"]
+
+
 def test_a_task_leaves_out_precisions_it_does_not_know() -> None:
     choice = Choice(presets=["mini"], precisions=["float32", "bfloat16"])
     cells = cells_of(choice)
@@ -44,11 +57,13 @@ def test_a_task_leaves_out_precisions_it_does_not_know() -> None:
     ("choice", "message"),
     [
         ({"tasks": ["sing"]}, "there is nothing called sing to measure: decode, train"),
+        ({"iterations": ["0"]}, "--iterations 0 is no list of passes a level"),
+        ({"levels": [2], "iterations": ["3,2,1"]}, "names 3 levels while the model makes 2"),
         ({"presets": ["huge"]}, "there is no preset huge of soundstorm"),
         ({"tasks": ["vocode"], "precisions": ["bfloat16"]}, "--precisions can be float32"),
     ],
 )
-def test_refusals(choice: dict[str, list[str]], message: str) -> None:
+def test_refusals(choice: dict[str, Any], message: str) -> None:
     with pytest.raises(DataMismatch, match=message):
         Choice(**choice)
 

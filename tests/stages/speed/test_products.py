@@ -41,11 +41,14 @@ def counted(work: Callable[[], object]) -> int:
     return total
 
 
-@pytest.fixture
-def work(monkeypatch: pytest.MonkeyPatch) -> Decoding:
-    """Two rows of ten frames."""
+@pytest.fixture(params=["16,1", "1", "3,1x2", "4x3"])
+def work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Decoding:
+    """Two rows of ten frames, by the paper's passes and others."""
     monkeypatch.setattr(decoding, "soundstorm_shape", lambda name, levels: CONFIG)
-    cell = Cell(task="decode", what="tiny", seconds=Fraction(1, 5), batch=2, levels=3)
+    cell = Cell(
+        task="decode", what="tiny", seconds=Fraction(1, 5), batch=2, levels=3,
+        iterations=request.param,
+    )  # fmt: skip
     return Decoding(cell, CPU)
 
 
