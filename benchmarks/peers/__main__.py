@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
             speech=options.speech.absolute(),
         )
-        tokens = _tokens(options.train, options.valid)
+        tokens = _tokens(options)
         if not choice.speech.is_dir():
             raise DataMismatch(f"--speech {choice.speech} is no folder of speech")
         limits = Limits(
@@ -157,6 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=positive(int), default=150, help="of learning")
     add("--train", metavar="SHARDS", help="to learn from; tokens of --speech by default")
     add("--valid", metavar="SHARDS", help="to be asked about")
+    add("--codec", help="of --train; ours then learns once more, from its codebooks")
+    add("--kmeans", help="of --train, and its centroids")
     add("--speech", type=Path, default=ROOT / "examples" / "speech", metavar="DIR")
     add("--environment", type=Path, default=DEFAULT, metavar="DIR", help="of the peers")
     add("--own-torch", action="store_true", help="install a torch there, too (7 GB)")
@@ -178,12 +180,16 @@ def _sizes(text: str) -> list[str]:
     return names
 
 
-def _tokens(train: str | None, valid: str | None) -> Tokens | None:
-    if (train is None) != (valid is None):
-        raise DataMismatch("--train and --valid go together: give both, or neither")
-    if train is None or valid is None:
+def _tokens(options: argparse.Namespace) -> Tokens | None:
+    for one, other in (("train", "valid"), ("codec", "kmeans")):
+        if (getattr(options, one) is None) != (getattr(options, other) is None):
+            raise DataMismatch(f"--{one} and --{other} go together: give both, or neither")
+    if options.train is None:
+        if options.codec is not None:
+            raise DataMismatch("--codec and --kmeans are those of --train and --valid: name these")
         return None
-    return Tokens(train=str(Path(train).absolute()), valid=str(Path(valid).absolute()))
+    shards = {name: str(Path(getattr(options, name)).absolute()) for name in ("train", "valid")}
+    return Tokens(**shards, codec=options.codec, kmeans=options.kmeans)
 
 
 def _frames(text: str) -> list[int]:

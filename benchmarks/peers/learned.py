@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.peers.cells import theirs
 from benchmarks.peers.measure import OUR_NAME, Side, ours
 from benchmarks.peers.sizes import SMALL, shape_of
+from stages.assets import MINI
 from stages.errors import DataMismatch
 
 BATCH, WINDOW = 8, 150
@@ -29,6 +30,12 @@ class Tokens:
 
     valid: str
 
+    codec: str | None = None
+    """That made the acoustic tokens: ours is trained once more, from its codebooks and `kmeans`."""
+
+    kmeans: str | None = None
+    """That made the semantic tokens."""
+
 
 def tokens_of_speech(speech: Path, work: Path, run: Callable[[Side], Any]) -> Tokens:
     """Tokenize a folder of folders, one a speaker: the last is held out.
@@ -41,19 +48,21 @@ def tokens_of_speech(speech: Path, work: Path, run: Callable[[Side], Any]) -> To
         raise DataMismatch(f"{speech} has no two folders to train on and to hold out")
     parts = {"train": speakers[:-1], "valid": speakers[-1:]}
     return Tokens(
+        codec=MINI,
+        kmeans=MINI,
         **{
             name: run(
                 ours("tokenize", inputs=[str(path) for path in part], folder=str(work / name))
             )["shards"]
             for name, part in parts.items()
-        }
+        },
     )
 
 
 def compare(
     tokens: Tokens, steps: int, peer: Path, work: Path, run: Callable[[Side], Any]
 ) -> dict[str, Any]:
-    """Train ours, then the peer, at the small size, and ask both.
+    """Train ours, then the peer, at the small size, and ask both; ours also from the codec.
 
     Returns:
         `train_frames`, `valid_rows`, `steps`, `batch`, `window`, and `models` by name: `seconds`,
@@ -64,6 +73,8 @@ def compare(
             "tokens",
             train=tokens.train,
             valid=tokens.valid,
+            codec=tokens.codec,
+            kmeans=tokens.kmeans,
             folder=str(work),
             steps=steps,
             batch=BATCH,
@@ -80,10 +91,10 @@ def compare(
         "questions": given["questions"],
         "weight_decay": WEIGHT_DECAY,
     }
-    models = {
-        side.name: _scores(run(side))
-        for side in (ours("learn", **spec), theirs(peer, "soundstorm-pytorch", "learn", **spec))
-    }
+    sides = [ours("learn", **spec), theirs(peer, "soundstorm-pytorch", "learn", **spec)]
+    if given["start"] is not None:
+        sides.append(ours("learn", variant="from the codec", **spec, start=given["start"]))
+    models = {side.name: _scores(run(side)) for side in sides}
     asked = models[OUR_NAME]["tokens"]
     return {
         "steps": steps,

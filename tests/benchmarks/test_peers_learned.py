@@ -70,7 +70,8 @@ def given(shards: Callable[[str], str], tmp_path: Path) -> dict[str, Any]:
     return tokens.write_tokens(
         {
             "train": shards("train"), "valid": shards("valid"), "folder": str(tmp_path),
-            "steps": 4, "batch": 2, "window": 30, "rows": 3, "longest": 25,
+            "steps": 4, "batch": 2, "window": 30, "rows": 3, "longest": 25, "codec": None,
+            "kmeans": None,
         }
     )  # fmt: skip
 
@@ -105,6 +106,7 @@ def test_no_window_fits(shards: Callable[[str], str], tmp_path: Path) -> None:
             {
                 "train": shards("train"), "valid": shards("valid"), "folder": str(tmp_path),
                 "steps": 1, "batch": 1, "window": 46, "rows": 1, "longest": 10,
+                "codec": None, "kmeans": None,
             }
         )  # fmt: skip
 
@@ -158,6 +160,36 @@ def test_our_training_uses_the_rates(given: dict[str, Any], monkeypatch: Any) ->
         assert used == batches["rates"].tolist()
     assert len(found["training_loss"]) == 4
     assert sum(found["nats"]) / sum(found["tokens"]) == pytest.approx(np.log(11), abs=0.6)
+
+
+def test_ours_can_start_from_the_codec(
+    given: dict[str, Any], shards: Callable[[str], str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    codebooks, centroids = torch.randn(3, 11, 4), torch.randn(7, 2)
+    models = "stages.training.tasks.token_models"
+    monkeypatch.setattr(f"{models}.codebooks_of", lambda codec, tokens: codebooks)
+    monkeypatch.setattr(f"{models}.centroids_of", lambda kmeans, tokens: centroids)
+    named = tokens.write_tokens(
+        {
+            "train": shards("train"), "valid": shards("valid"), "folder": str(tmp_path / "named"),
+            "steps": 1, "batch": 2, "window": 30, "rows": 3, "longest": 25, "codec": "a codec",
+            "kmeans": "its k-means",
+        }
+    )  # fmt: skip
+    assert given["start"] is None
+    first: list[torch.Tensor] = []
+    step = learning.step
+
+    def noted(network: Any, *rest: Any) -> float:
+        first.append(network.semantic_table.detach().clone())
+        return step(network, *rest)
+
+    monkeypatch.setattr(learning, "step", noted)
+    learning.learn({"threads": 1, "shape": SHAPE, "weight_decay": 1e-3, **named})
+    far = torch.pdist(centroids - centroids.mean(dim=0))
+    assert float(torch.corrcoef(torch.stack([torch.pdist(first[0]), far]))[0, 1]) > 0.7
+    learning.learn({"threads": 1, "shape": SHAPE, "weight_decay": 1e-3, **given})
+    assert not torch.allclose(first[0], first[1])
 
 
 @pytest.mark.skipif(not PEER.exists(), reason=f"the peers are not installed: no {PEER}")

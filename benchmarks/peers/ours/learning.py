@@ -17,7 +17,10 @@ AT_ONCE = 4
 
 
 def learn(spec: Spec) -> dict[str, Any]:
-    """Cross-entropy by level after the steps in `batches`, over the masks in `questions`."""
+    """Cross-entropy by level after the steps in `batches`, over the masks in `questions`.
+
+    With `start`, embeddings and heads start as `train --codec --kmeans` starts them.
+    """
     import numpy as np
     import torch
 
@@ -27,6 +30,13 @@ def learn(spec: Spec) -> dict[str, Any]:
     torch.set_num_threads(spec["threads"])
     imported = peak_bytes()
     network = build(spec["shape"]).train()
+    if spec.get("start") is not None:
+        from stages.soundstorm.warm_start import start_acoustic, start_semantic
+
+        with np.load(Path(spec["start"])) as places:
+            generator = torch.Generator().manual_seed(0)
+            start_acoustic(network, torch.from_numpy(places["codebooks"]), generator)
+            start_semantic(network, torch.from_numpy(places["centroids"]), generator)
     groups = parameter_groups(network, spec["weight_decay"])
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
     with np.load(Path(spec["batches"])) as batches:

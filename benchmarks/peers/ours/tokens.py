@@ -80,6 +80,7 @@ def write_tokens(spec: Spec) -> dict[str, Any]:
     return {
         "batches": str(folder / "batches.npz"),
         "questions": str(folder / "questions.npz"),
+        "start": _write_start(spec, train, folder / "start.npz"),
         "levels": levels,
         "codebook_size": train.acoustic_spec.codebook_size,
         "semantic_size": train.semantic_spec.codebook_size,
@@ -87,6 +88,20 @@ def write_tokens(spec: Spec) -> dict[str, Any]:
         "valid_rows": int(questions["rows"]),
         "frequencies": _frequencies(acoustic, questions, train.acoustic_spec.codebook_size),
     }
+
+
+def _write_start(spec: Spec, store: TokenStore, file: Path) -> str | None:
+    """Where embeddings can start: the codec's codebooks and the k-means' centroids, if named."""
+    import numpy as np
+
+    from stages.training.tasks.token_models import centroids_of, codebooks_of
+
+    if spec["codec"] is None:
+        return None
+    codebooks = codebooks_of(spec["codec"], store.acoustic_spec)
+    centroids = centroids_of(spec["kmeans"], store.semantic_spec)
+    np.savez(file, codebooks=codebooks.numpy(), centroids=centroids.numpy())
+    return str(file)
 
 
 def _store(shards: str, folder: Path) -> TokenStore:
