@@ -2,7 +2,7 @@
 # make demo   the models that ship, on the bundled speech, into demo/
 # make audiolm   trains AudioLM's stages on the tokens of mini, scores both: TRAIN=, VALID=; hours
 # make bench   how fast this machine does it, and how fast it could, into out/bench/
-# make bench-peers   what people would install instead, timed beside it, into out/peers/: TRAIN=, VALID=
+# make bench-peers   what people would install instead, timed beside it, into out/peers/: TRAIN=, VALID=, CODEC=, KMEANS=
 # make benchmark-runtime   the paper's Figure 3 on this machine, into out/runtime/
 #
 # All make VENV first (7.5 GB, most of it torch). Several checkouts can share one:
@@ -60,7 +60,8 @@ bench: $(STAMP)
 # docs/peers.md. The peers have an environment of their own.
 bench-peers: $(STAMP)
 	python -m benchmarks.peers --environment $(PEERS) -o out/peers \
-		$(if $(TRAIN),--train $(TRAIN)) $(if $(VALID),--valid $(VALID))
+		$(if $(TRAIN),--train $(TRAIN)) $(if $(VALID),--valid $(VALID)) \
+		$(if $(CODEC),--codec $(CODEC)) $(if $(KMEANS),--kmeans $(KMEANS))
 
 # docs/benchmarks.md
 benchmark-runtime: $(STAMP)

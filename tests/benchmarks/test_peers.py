@@ -249,6 +249,7 @@ def test_an_environment_without_the_peers_is_refused(tmp_path: Path, monkeypatch
     [
         ["--only", "decode,nothing"], ["--sizes", "huge"], ["--frames", "1"], ["--frames", "a"],
         ["--variants", "other"], ["--train", "a"], ["--speech", "nowhere"],
+        ["--codec", "mini"], ["--codec", "mini", "--kmeans", "mini"],
     ],
 )  # fmt: skip
 def test_wrong_usage(arguments: list[str], tmp_path: Path, capsys: Any) -> None:
