@@ -293,7 +293,10 @@ def test_voice_from_a_recording(
         (["--trace", "trace.txt"], "must be a .parquet"),
         (["--shard", "3/2"], "--shard 3/2"),
         (["--device", "abacus"], "no device abacus"),
-        (["--precision", "int4"], "int4 is no precision: use one of float32, float32-packed, int8"),
+        (
+            ["--precision", "int4"],
+            "int4 is no precision: use one of float32, float32-packed, int8, bfloat16",
+        ),
         (["--precision", "int8", "--compile"], "int8 passes cannot be compiled"),
         (["--guidance", "2"], "trained without semantic tokens"),
         (["--prompt", "{rows}"], "4 rows: pick one"),
