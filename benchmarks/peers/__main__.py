@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command_line import positive, say
-from benchmarks.peers.cells import CELLS, OWN_VARIANTS, VARIANTS, Cell, Choice, cells, theirs
+from benchmarks.peers.cells import (
+    CELLS,
+    OWN_VARIANTS,
+    TRAIN_PRECISIONS,
+    VARIANTS,
+    Cell,
+    Choice,
+    cells,
+    theirs,
+)
 from benchmarks.peers.environment import DEFAULT, make_environment
 from benchmarks.peers.learned import Tokens, compare, tokens_of_speech
 from benchmarks.peers.measure import OUR_NAME, ROOT, Limits, Side, interleave, ours, run_once
@@ -116,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if options.own_variants
                 else []
             ),
+            train_precisions=_listed(
+                options.train_precisions, TRAIN_PRECISIONS, "--train-precisions"
+            ),
             speech=options.speech.absolute(),
         )
         tokens = _tokens(options)
@@ -147,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--own-variants", default=",".join(OWN_VARIANTS), metavar="LIST",
         help="of our decoding, beside the plain one; the empty text for none",
+    )  # fmt: skip
+    add(
+        "--train-precisions", default=",".join(TRAIN_PRECISIONS), metavar="LIST",
+        help="of training steps, on both sides",
     )  # fmt: skip
     add("--repeats", type=positive(int), default=5, help="runs of each side of a cell")
     add(

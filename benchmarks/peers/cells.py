@@ -21,6 +21,9 @@ OWN_VARIANTS: dict[str, dict[str, str]] = {
 }
 """Of our decoding, which is float32 in the paper's passes if nothing is said."""
 
+TRAIN_PRECISIONS = ("float32", "bfloat16")
+"""Of a training step's forward pass, on both sides."""
+
 TRAIN_BATCH = {"350m": 1}
 """Windows of a training step; 4 in other sizes."""
 
@@ -82,6 +85,9 @@ class Choice:
     own_variants: Sequence[str]
     """Of our decoding, beside the plain one."""
 
+    train_precisions: Sequence[str]
+    """Of `TRAIN_PRECISIONS`."""
+
     speech: Path
     """Folders of speech, one a speaker: EnCodec's input, and what is learned if nothing else is."""
 
@@ -141,18 +147,20 @@ def _decode(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
 def _train(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:
     shape = shape_of("soundstorm", size).to_json()
     batch, frames = TRAIN_BATCH.get(size, 4), choice.frames[0]
-    spec: dict[str, Any] = {
-        "shape": shape,
-        "batch": batch,
-        "frames": frames,
-        "steps": TRAIN_STEPS.get(size, 3),
-    }
-    yield Cell(
-        kind="train",
-        what=f"a training step, {batch} x {frames} frames",
-        size=size,
-        sides=_variants(choice, peer, "train", **spec),
-    )
+    for precision in choice.train_precisions:
+        spec: dict[str, Any] = {
+            "shape": shape,
+            "batch": batch,
+            "frames": frames,
+            "steps": TRAIN_STEPS.get(size, 3),
+            "precision": precision,
+        }
+        yield Cell(
+            kind="train",
+            what=f"a training step, {batch} x {frames} frames, {precision}",
+            size=size,
+            sides=_variants(choice, peer, "train", **spec),
+        )
 
 
 def _audiolm(choice: Choice, size: str, peer: Path) -> Iterator[Cell]:

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 Spec = Mapping[str, Any]
@@ -45,6 +46,13 @@ class Stopwatch:
 
     def __exit__(self, *error: object) -> None:
         self.seconds = time.perf_counter() - self._start
+
+
+def forward_in(precision: str) -> AbstractContextManager[Any]:
+    """Around a training step's forward pass: torch's autocast in bfloat16, none in float32."""
+    import torch
+
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 class Passes:

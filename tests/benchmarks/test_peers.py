@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.peers import environment
 from benchmarks.peers.__main__ import main, write
-from benchmarks.peers.cells import OWN_VARIANTS, Cell, Choice, cells, theirs
+from benchmarks.peers.cells import OWN_VARIANTS, TRAIN_PRECISIONS, Cell, Choice, cells, theirs
 from benchmarks.peers.environment import make_environment
 from benchmarks.peers.measure import OURS, ROOT, THEIRS, Limits, Side, interleave, ours, run_once
 from benchmarks.peers.ours import audiolm, soundstorm
 from benchmarks.peers.report import Report, markdown, measured
 from benchmarks.peers.sizes import Shape, shape_of
 from stages.errors import DataMismatch, StageFailure
+from stages.soundstorm.masking import draw_mask
 from stages.soundstorm.schedule import masked_after
 from stages.training.presets import preset
 
@@ -170,11 +172,30 @@ def test_our_decoding_has_variants(name: str) -> None:
     assert found["parameters"] == plain["parameters"]
 
 
-def test_our_training_step() -> None:
-    spec = {"threads": 1, "shape": SHAPE, "batch": 2, "frames": 12, "steps": 2}
+@pytest.mark.parametrize("precision", TRAIN_PRECISIONS)
+def test_our_training_step(precision: str) -> None:
+    spec = {
+        "threads": 1, "shape": SHAPE, "batch": 2, "frames": 12, "steps": 2, "precision": precision,
+    }  # fmt: skip
     found = soundstorm.train(spec)
     assert found["steps"] == 2
     assert found["seconds"] > 0
+
+
+def test_our_training_step_is_of_a_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    acoustic = torch.randint(11, (2, 12, 3), generator=generator)
+    semantic = torch.randint(7, (2, 12), generator=generator)
+    mask = draw_mask(torch.tensor([12, 12]), 3, generator)
+    losses = {}
+    for precision in TRAIN_PRECISIONS:
+        network = soundstorm.build(SHAPE).train()
+        optimiser = torch.optim.AdamW(network.parameters())
+        losses[precision] = soundstorm.step(
+            network, optimiser, acoustic, semantic, mask, precision=precision
+        )
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=1e-2)
 
 
 @pytest.mark.parametrize(("stage", "levels"), [(audiolm.coarse, 1), (audiolm.fine, 2)])
@@ -189,10 +210,11 @@ def test_our_audiolm_counts_every_token_but_the_first(
 def test_cells_ask_the_same_of_both() -> None:
     choice = Choice(
         only=["decode"], sizes=["small", "350m"], frames=[500, 1500],
-        variants=["matched", "as-it-comes"], own_variants=[], speech=Path("speech"),
+        variants=["matched", "as-it-comes"], own_variants=[],
+        train_precisions=["float32", "bfloat16"], speech=Path("speech"),
     )  # fmt: skip
     peer = Path("peer/bin/python")
-    for kind, count in (("decode", 4), ("train", 2), ("audiolm", 4)):
+    for kind, count in (("decode", 4), ("train", 4), ("audiolm", 4)):
         made = list(cells(kind, choice, peer, Path("work"), lambda side: {}))
         assert len(made) == count
         for cell in made:
@@ -207,7 +229,7 @@ def test_cells_ask_the_same_of_both() -> None:
 def test_variants_of_ours_are_of_decoding_alone() -> None:
     choice = Choice(
         only=["decode"], sizes=["small"], frames=[500], variants=["matched"],
-        own_variants=["int8"], speech=Path("speech"),
+        own_variants=["int8"], train_precisions=["float32"], speech=Path("speech"),
     )  # fmt: skip
     for kind, names in (("decode", ["ours, int8"]), ("train", [])):
         (cell,) = cells(kind, choice, Path("peer"), Path("work"), lambda side: {})
@@ -248,8 +270,8 @@ def test_an_environment_without_the_peers_is_refused(tmp_path: Path, monkeypatch
     "arguments",
     [
         ["--only", "decode,nothing"], ["--sizes", "huge"], ["--frames", "1"], ["--frames", "a"],
-        ["--variants", "other"], ["--train", "a"], ["--speech", "nowhere"],
-        ["--codec", "mini"], ["--codec", "mini", "--kmeans", "mini"],
+        ["--variants", "other"], ["--train-precisions", "int8"], ["--train", "a"],
+        ["--speech", "nowhere"], ["--codec", "mini"], ["--codec", "mini", "--kmeans", "mini"],
     ],
 )  # fmt: skip
 def test_wrong_usage(arguments: list[str], tmp_path: Path, capsys: Any) -> None:

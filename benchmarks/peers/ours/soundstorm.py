@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers.probe import Spec, Stopwatch, peak_bytes
+from benchmarks.peers.probe import Spec, Stopwatch, forward_in, peak_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,7 +97,10 @@ def _masked(passes: Tensor, iterations: tuple[int, ...]) -> list[int]:
 
 
 def train(spec: Spec) -> dict[str, Any]:
-    """Seconds of a step over `batch` windows of `frames` frames, after one that warms up."""
+    """Seconds of a step over `batch` windows of `frames` frames, after one that warms up.
+
+    `precision` is that of the forward pass, as in the training loop.
+    """
     import torch
 
     from stages.soundstorm.masking import draw_mask
@@ -117,7 +120,7 @@ def train(spec: Spec) -> dict[str, Any]:
 
     def once() -> None:
         mask = draw_mask(lengths, shape["levels"], generator)
-        step(network, optimiser, acoustic, semantic, mask)
+        step(network, optimiser, acoustic, semantic, mask, precision=spec["precision"])
 
     once()
     with Stopwatch() as watch:
@@ -137,6 +140,8 @@ def step(
     acoustic: Tensor,
     semantic: Tensor,
     mask: TrainingMask,
+    *,
+    precision: str = "float32",
 ) -> float:
     """Forward, backward, clipping, update.
 
@@ -144,12 +149,14 @@ def step(
         acoustic: `[B, T, Q]` int64.
         semantic: `[B, T]` int64.
         mask: of the batch.
+        precision: of the forward pass, `float32` or `bfloat16`.
     """
     import torch
 
     from stages.soundstorm.loss import masked_loss
 
-    loss = masked_loss(network, acoustic, semantic, mask).mean
+    with forward_in(precision):
+        loss = masked_loss(network, acoustic, semantic, mask).mean
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
     optimiser.step()

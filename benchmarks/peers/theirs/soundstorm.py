@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from benchmarks.peers.probe import Spec, Stopwatch, peak_bytes
+from benchmarks.peers.probe import Spec, Stopwatch, forward_in, peak_bytes
 
 MATCHED = "matched"
 """As near to the paper's network, and so to ours, as the package's options allow."""
@@ -101,7 +101,10 @@ def decode(spec: Spec) -> dict[str, Any]:
 
 
 def train(spec: Spec) -> dict[str, Any]:
-    """Seconds of a step over `batch` windows of `frames` frames, after one that warms up."""
+    """Seconds of a step over `batch` windows of `frames` frames, after one that warms up.
+
+    `precision` is that of the forward pass, as the package's own trainer has it of accelerate.
+    """
     import torch
 
     torch.set_num_threads(spec["threads"])
@@ -113,10 +116,11 @@ def train(spec: Spec) -> dict[str, Any]:
     size = (spec["batch"], spec["frames"])
     acoustic = torch.randint(shape["codebook_size"], (*size, shape["levels"]))
     semantic = torch.randint(shape["semantic_size"], size)
-    step(model, optimiser, acoustic, semantic)
+    precision = spec["precision"]
+    step(model, optimiser, acoustic, semantic, precision=precision)
     with Stopwatch() as watch:
         for _ in range(spec["steps"]):
-            step(model, optimiser, acoustic, semantic)
+            step(model, optimiser, acoustic, semantic, precision=precision)
     return {
         "seconds": watch.seconds / spec["steps"],
         "imported_bytes": imported,
@@ -125,17 +129,21 @@ def train(spec: Spec) -> dict[str, Any]:
     }
 
 
-def step(model: Any, optimiser: Any, acoustic: Any, semantic: Any) -> float:
+def step(
+    model: Any, optimiser: Any, acoustic: Any, semantic: Any, *, precision: str = "float32"
+) -> float:
     """Forward, backward, clipping, update: the package's own loss, which masks by itself.
 
     Args:
         acoustic: `[B, T, Q]` int64.
         semantic: `[B, T]` int64.
+        precision: of the forward pass, `float32` or `bfloat16`.
     """
     import torch
 
-    # A copy, since the package writes random tokens into what it is given.
-    loss, _ = model(acoustic.clone(), cond_semantic_token_ids=semantic)
+    with forward_in(precision):
+        # A copy, since the package writes random tokens into what it is given.
+        loss, _ = model(acoustic.clone(), cond_semantic_token_ids=semantic)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimiser.step()
