@@ -43,6 +43,7 @@ from stages.training.semantic_store import SemanticStore
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
 from stages.training.tasks.audiolm_recipe import AudioLMRecipe
+from stages.training.tasks.same_network import require_same_network
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
 
@@ -200,11 +201,7 @@ class AudioLMTask(Task[SequenceBatch], Generic[Store]):
 
     def initialise(self, folder: Path) -> None:
         model = from_model_file(folder, type(self.config), torch.device("cpu"))
-        if model.config != self.config:
-            raise DataMismatch(
-                f"{folder} has another network than these settings make: "
-                f"{model.config.to_json()} and {self.config.to_json()}"
-            )
+        require_same_network(model.config, self.config, folder=folder)
         for kind, spec in model.tokens.items():
             spec.require_same(self.tokens[kind], ours=str(folder), theirs="the training set")
         self.network.load_state_dict(model.network.state_dict())

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.errors import DataMismatch
 from stages.semantic.best_rq import BestRQ, BestRQConfig, load_best_rq, save_best_rq
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.speech_task import Means, SpeechTask
 
 VALIDATION_SECONDS = 20.0
@@ -52,8 +52,7 @@ class BestRQTask(SpeechTask):
 
     def initialise(self, folder: Path) -> None:
         network, _ = load_best_rq(folder)
-        if network.config != self.config:
-            raise DataMismatch(f"{folder} has another network than these settings make")
+        require_same_network(network.config, self.config, folder=folder)
         self.network.load_state_dict(network.state_dict())
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.speech_task import Means, SpeechTask
 
 VALIDATION_SECONDS = 20.0
@@ -113,8 +114,7 @@ class BottleneckTask(SpeechTask):
 
     def initialise(self, folder: Path) -> None:
         network, _ = load_bottleneck(folder)
-        if network.config != self.config:
-            raise DataMismatch(f"{folder} has another network than these settings make")
+        require_same_network(network.config, self.config, folder=folder)
         # What only training needs is not in a model folder: it starts anew.
         self.network.load_state_dict({**self.network.state_dict(), **network.state_dict()})
 

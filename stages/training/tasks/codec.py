@@ -14,11 +14,11 @@ from stages.codec.mel.config import MelCodecConfig
 from stages.codec.mel.convnext import frame_mask
 from stages.codec.mel.model import load_mel_codec, save_codec
 from stages.codec.mel.network import MelCodec
-from stages.errors import DataMismatch
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.speech_task import Means, SpeechTask, weighted
 
 VALIDATION_SECONDS = 10.0
@@ -91,8 +91,7 @@ class CodecTask(SpeechTask):
 
     def initialise(self, folder: Path) -> None:
         network, _ = load_mel_codec(folder)
-        if network.config != self.config:
-            raise DataMismatch(f"{folder} has another network than these settings make")
+        require_same_network(network.config, self.config, folder=folder)
         self.network.load_state_dict(network.state_dict())
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch, SpeechReader, SpeechSet
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.speech_task import SpeechTask
 from stages.training.windows import Window
 
@@ -173,8 +174,7 @@ class ConsistencyTask(SpeechTask):
     def initialise(self, folder: Path) -> None:
         """Start from another model's head and temperature; the encoder stays this run's own."""
         network, _ = load_consistency(folder)
-        if network.config != self.config:
-            raise DataMismatch(f"{folder} has another network than these settings make")
+        require_same_network(network.config, self.config, folder=folder)
         own = self.network.state_dict()
         kept = {name: value for name, value in own.items() if name.startswith(ENCODER)}
         self.network.load_state_dict(network.state_dict() | kept)

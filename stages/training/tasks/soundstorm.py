@@ -26,6 +26,7 @@ from stages.soundstorm.warm_start import carry_semantic
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
+from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
@@ -234,14 +235,8 @@ class SoundStormTask(Task[TokenBatch]):
             DataMismatch: if its network or tokens are others than this run's.
         """
         model = from_model_file(folder, torch.device("cpu"))
-        theirs, ours = model.network.config, self.config
-        theirs = replace(theirs, unconditional=ours.unconditional)  # no part of its shape
-        same_tokens = replace(theirs, semantic_codebook_size=ours.semantic_codebook_size)
-        if (same_tokens if self.former else theirs) != ours:
-            raise DataMismatch(
-                f"{folder} has another network than these settings make: "
-                f"{theirs.to_json()} and {ours.to_json()}"
-            )
+        apart = ("semantic_codebook_size",) if self.former else ()
+        require_same_network(model.network.config, self.config, folder=folder, apart=apart)
         model.acoustic.require_same(
             self.store.acoustic_spec, ours=str(folder), theirs="the training set"
         )

@@ -17,6 +17,7 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch, SpeechSet
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.speech_task import Means, SpeechTask
 from stages.training.tasks.token_models import centroids_of
 
@@ -112,8 +113,7 @@ class StudentTask(SpeechTask):
 
     def initialise(self, folder: Path) -> None:
         network, _ = load_student(folder)
-        if network.config != self.config:
-            raise DataMismatch(f"{folder} has another network than these settings make")
+        require_same_network(network.config, self.config, folder=folder)
         self.network.load_state_dict(network.state_dict())
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:

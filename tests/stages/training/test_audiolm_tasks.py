@@ -195,7 +195,9 @@ def test_starts_from_another_model(model: str, make_task: MakeTask, tmp_path: Pa
     for name, value in second.network.state_dict().items():
         assert torch.equal(value, saved[name]), name
     wider = make_task(tmp_path / "c", model, network={"width": 32})
-    with pytest.raises(DataMismatch, match="has another network"):
+    with pytest.raises(
+        DataMismatch, match=r"has another network than .*: width is 16 there and 32 here$"
+    ):
         wider.initialise(tmp_path / "a")
 
 

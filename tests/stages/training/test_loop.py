@@ -291,8 +291,21 @@ def test_starting_from_another_run(make_task: MakeTask, tmp_path: Path) -> None:
     theirs = from_model_file(tmp_path / "first", torch.device("cpu")).network.state_dict()
     assert all(torch.equal(theirs[name], v) for name, v in task.network.state_dict().items())
     other = make_task(tmp_path / "third", network={"width": 32})
-    with pytest.raises(DataMismatch, match="another network"):
+    with pytest.raises(
+        DataMismatch,
+        match=r"another network than these settings make: width is 16 there and 32 here$",
+    ):
         other.initialise(tmp_path / "first")
+
+
+def test_starting_from_another_run_with_other_dropout(make_task: MakeTask, tmp_path: Path) -> None:
+    run_to(make_task(tmp_path / "first"), tmp_path / "first", 2)
+    task = make_task(tmp_path / "second", network={"dropout": 0.4}, recipe={"drop_semantic": 0.5})
+    task.initialise(tmp_path / "first")
+    run_to(task, tmp_path / "second", 1)
+    config = from_model_file(tmp_path / "second", torch.device("cpu")).network.config
+    assert config.dropout == 0.4
+    assert config.unconditional
 
 
 def test_bfloat16_trains(make_task: MakeTask, tmp_path: Path) -> None:
