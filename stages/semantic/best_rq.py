@@ -86,7 +86,8 @@ class BestRQ(SpeechConformer):
 
     def targets(self, features: Tensor) -> Tensor:
         """The random code of each stack: `[B, T, stack * mels]` to `[B, T]` int64."""
-        with torch.no_grad():
+        # In float32 whatever the network is trained in: the same speech has the same codes always.
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
             projected = F.normalize(features.float() @ self.projection, dim=-1)
             # Between unit vectors the nearest is the one of the largest product.
             return (projected @ self.codebook.T).argmax(dim=-1)

@@ -58,9 +58,10 @@ class ResidualQuantizer(nn.Module):
 
 def _nearest(x: Tensor, entries: Tensor) -> Tensor:
     """Index of the entry `[C, D]` nearest to each of `[B, T, D]`: `[B, T]`."""
-    # |x|^2 is the same for all entries.
-    distance = entries.square().sum(dim=-1) - 2 * x @ entries.T  # [B, T, C]
-    return distance.argmin(dim=-1)
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16 would take entries near by
+        # |x|^2 is the same for all entries.
+        distance = entries.square().sum(dim=-1) - 2 * x.float() @ entries.T  # [B, T, C]
+        return distance.argmin(dim=-1)
 
 
 def _kmeans(frames: Tensor, size: int, generator: torch.Generator | None) -> Tensor:

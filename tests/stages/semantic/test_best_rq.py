@@ -79,6 +79,14 @@ def test_codes_are_the_nearest_and_use_much_of_the_codebook(
     assert len(codes[0].unique()) > 15
 
 
+def test_codes_are_the_same_in_bfloat16(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    model = network(replace(TINY, codebook_size=8192))
+    features, _ = model.features(*batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        codes = model.targets(features)
+    assert torch.equal(codes, model.targets(features))
+
+
 def test_the_quantiser_depends_on_its_seed_alone() -> None:
     torch.testing.assert_close(network(seed=1).codebook, network(seed=2).codebook)
     other = BestRQConfig(**{**TINY.to_json(), "codebook_seed": 1})

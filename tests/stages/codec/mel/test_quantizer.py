@@ -28,6 +28,13 @@ def test_each_level_takes_the_nearest_entry_of_what_is_left() -> None:
     torch.testing.assert_close(x - q.decode(codes), left)
 
 
+def test_codes_are_the_same_in_bfloat16() -> None:
+    q, x = quantizer(size=64), frames(count=256)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        codes = q.encode(x)
+    assert torch.equal(codes, q.encode(x))
+
+
 def test_more_levels_leave_less_and_the_first_are_the_same() -> None:
     q, x = quantizer(), frames()
     errors = []
