@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
+from soundstorm_cli.common import say, say_failures
 from stages.audio.reading import read_audio
 from stages.audio.sources import find_utterances
+from stages.errors import RowFailure, SoundStormError
 from stages.training.seeds import numpy_generator
 
 SAMPLE_RATE = 16_000
@@ -48,7 +53,41 @@ def equalise(
     return np.asarray(filtered / max(1.0, np.abs(filtered).max(initial=0.0)), np.float32)
 
 
-def main() -> None:
+def write_copies(asked: argparse.Namespace) -> list[tuple[str, str]]:
+    """Write the copies and their manifest; gives the recordings that failed (id, reason)."""
+    utterances = find_utterances(asked.inputs)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    failures = []
+    with (asked.output / "manifest.tsv").open("w", newline="") as file:
+        lines = csv.writer(file, delimiter="\t")
+        lines.writerow(["id", "audio", "speaker"])
+        for utterance in utterances:
+            try:
+                lines.writerow(write_copy(utterance, asked))
+            except RowFailure as failure:
+                failures.append((utterance["id"], str(failure)))
+    return failures
+
+
+def write_copy(utterance: Mapping[str, Any], asked: argparse.Namespace) -> tuple[str, str, str]:
+    """Write one copy; gives its line of the manifest."""
+    speed = f"@{float(asked.speed):g}"
+    mark = f"{speed}e{asked.seed}" if asked.equalise else speed
+    samples = read_audio(utterance["audio"], sample_rate=SAMPLE_RATE).samples[0]
+    copy = soxr.resample(samples, float(SAMPLE_RATE * asked.speed), SAMPLE_RATE)
+    if asked.equalise:
+        generator = numpy_generator(asked.seed, speed, utterance["id"])
+        copy = equalise(copy, asked.equalise, generator)
+    name = f"{utterance['id']}{mark}.flac"  # an id may name folders
+    path = asked.output / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, copy.clip(-1, 1), SAMPLE_RATE)
+    speaker = utterance.get("speaker")
+    return utterance["id"] + mark, name, speaker + mark if speaker else ""
+
+
+def main() -> int:
+    """Read the command line and write the copies; gives the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("inputs", nargs="+", help="files, folders or manifests")
     parser.add_argument("--speed", type=Fraction, default=Fraction(1), help="9/10 is slower, lower")
@@ -62,25 +101,15 @@ def main() -> None:
         parser.error(f"a speed of {asked.speed} is not between 1/2 and 2")
     if not 0 <= asked.equalise <= 20:
         parser.error(f"a deviation of {asked.equalise} dB is not between 0 and 20")
-    asked.output.mkdir(parents=True, exist_ok=True)
-    speed = f"@{float(asked.speed):g}"
-    mark = f"{speed}e{asked.seed}" if asked.equalise else speed
-    with (asked.output / "manifest.tsv").open("w", newline="") as file:
-        lines = csv.writer(file, delimiter="\t")
-        lines.writerow(["id", "audio", "speaker"])
-        for utterance in find_utterances(asked.inputs):
-            samples = read_audio(utterance["audio"], sample_rate=SAMPLE_RATE).samples[0]
-            copy = soxr.resample(samples, float(SAMPLE_RATE * asked.speed), SAMPLE_RATE)
-            if asked.equalise:
-                generator = numpy_generator(asked.seed, speed, utterance["id"])
-                copy = equalise(copy, asked.equalise, generator)
-            name = f"{utterance['id']}{mark}.flac"  # an id may name folders
-            path = asked.output / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, copy.clip(-1, 1), SAMPLE_RATE)
-            speaker = utterance.get("speaker")
-            lines.writerow([utterance["id"] + mark, name, speaker + mark if speaker else ""])
+    name = "vary-voice"
+    try:
+        failures = write_copies(asked)
+    except SoundStormError as error:
+        say(f"{name}: {error}")
+        return error.exit_code
+    say_failures(name, failures)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

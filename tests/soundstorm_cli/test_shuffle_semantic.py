@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.shards.reader import open_rows
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_only_the_order_after_the_prompt_changes(pipeline, tmp_path: Path) -> None:
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     script = REPOSITORY / "scripts" / "shuffle_semantic.py"
+    command = [sys.executable, str(script), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_only_the_order_after_the_prompt_changes(pipeline, tmp_path: Path) -> None:
     output = tmp_path / "shuffled"
-    command = [sys.executable, script, pipeline.full, output, "--keep-seconds", "1/2"]
-    subprocess.run(command, check=True, cwd=REPOSITORY, capture_output=True)
+    done = run(pipeline.full, output, "--keep-seconds", "1/2")
+    assert done.returncode == 0, done.stderr
     with open_rows(pipeline.full) as source, open_rows(output) as shuffled:
         before, after = list(source.rows()), list(shuffled.rows())
         spec = source.provenance.require_tokens("semantic", where="full")
@@ -30,3 +40,24 @@ def test_only_the_order_after_the_prompt_changes(pipeline, tmp_path: Path) -> No
         assert sorted(now) == sorted(was)
         assert new["id"] == old["id"]
         assert [list(frame) for frame in new["acoustic"]] == [list(f) for f in old["acoustic"]]
+
+
+def test_what_cannot_be_shuffled_is_told(pipeline, tmp_path: Path) -> None:
+    nowhere = run(tmp_path / "nowhere", tmp_path / "out")
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith("shuffle-semantic: ")
+    assert len(nowhere.stderr.splitlines()) == 1
+    (shard,) = Path(pipeline.full).glob("*.parquet")
+    table = pq.read_table(shard)
+    tokens = table["semantic"].to_pylist()
+    lost = table["id"][1].as_py()
+    tokens[1] = None
+    column = table.schema.get_field_index("semantic")
+    field = table.schema.field(column)
+    holed = tmp_path / "holed.parquet"
+    pq.write_table(table.set_column(column, field, pa.array(tokens, field.type)), holed)
+    done = run(holed, tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr == f"shuffle-semantic: {lost}: the row has no semantic tokens to shuffle\n"
+    with open_rows(str(tmp_path / "out")) as shuffled:
+        assert len(list(shuffled.rows())) == len(tokens) - 1

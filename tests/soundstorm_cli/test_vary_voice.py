@@ -15,6 +15,13 @@ import soundfile
 REPOSITORY = Path(__file__).parents[2]
 
 
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    script = REPOSITORY / "scripts" / "vary_voice.py"
+    command = [sys.executable, str(script), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
 def vary(
     recording: npt.NDArray[np.float64], folder: Path, *options: str
 ) -> tuple[dict[str, str], Path]:
@@ -22,12 +29,9 @@ def vary(
     soundfile.write(folder / "a.wav", recording, 16_000)
     manifest = folder / "in.tsv"
     manifest.write_text("id\taudio\tspeaker\nx/a\ta.wav\tann\n")
-    script, output = REPOSITORY / "scripts" / "vary_voice.py", folder / "copies"
-    subprocess.run(
-        [sys.executable, script, manifest, "-o", output, *options],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    output = folder / "copies"
+    done = run(manifest, "-o", output, *options)
+    assert done.returncode == 0, done.stderr
     with (output / "manifest.tsv").open() as file:
         (row,) = csv.DictReader(file, delimiter="\t")
     return row, output / row["audio"]
@@ -58,3 +62,19 @@ def test_an_equaliser_changes_how_loud_bands_are_and_not_when(tmp_path: Path) ->
     row, other = vary(click, tmp_path, "--equalise", "4", "--seed", "1")
     assert row["id"] == "x/a@1e1"
     assert not np.array_equal(soundfile.read(other)[0], samples)
+
+
+def test_what_cannot_be_copied_is_told(tmp_path: Path) -> None:
+    nowhere = run(tmp_path / "nowhere", "-o", tmp_path / "copies")
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.startswith("vary-voice: ")
+    assert len(nowhere.stderr.splitlines()) == 1
+    assert not (tmp_path / "copies").exists()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "in" / "b.wav", np.zeros(1600), 16_000)
+    done = run(tmp_path / "in", "-o", tmp_path / "copies")
+    assert done.returncode == 1
+    assert done.stderr.startswith("vary-voice: a: ")
+    with (tmp_path / "copies" / "manifest.tsv").open() as file:
+        assert [row["id"] for row in csv.DictReader(file, delimiter="\t")] == ["b@1"]
