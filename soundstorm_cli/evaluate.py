@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +152,7 @@ def evaluate(
     masked: MaskedTokenScores | None = None
     origins: dict[str, Any] | None = None
     skipped: dict[str, str] = {}
-    settings: dict[str, Any] = {"inputs": given}
+    settings: dict[str, Any] = {"inputs": given, "limit": limit}
     chosen: list[Measure] = []
     if judge_sound:
         chosen, hearing, skipped = choose_judges(
@@ -161,16 +161,22 @@ def evaluate(
             speaker_encoder=speaker_encoder,
         )  # fmt: skip
         settings |= {
-            "systems": systems, "codec": codec, "vocoder": vocoder, "limit": limit,
+            "systems": systems, "codec": codec, "vocoder": vocoder,
             "prompt_seconds": prompt_seconds,
         }  # fmt: skip
     with ScoreCache(folder) as cache:
-        if model is not None:
-            settings |= {"model": model, "draws": draws, "seed": seed}
-            masked = _masked_tokens(given, model, cache, device, draws, seed, quiet=quiet)
+        opened: tuple[Task, Selection] | None = None
         if judge_sound:
             speakers = {"codec": codec, "vocoder": vocoder, "device": device}
-            task, selection = _open_task(given, systems, speakers, limit, prompt_seconds)
+            opened = _open_task(given, systems, speakers, limit, prompt_seconds)
+        if model is not None:
+            settings |= {"model": model, "draws": draws, "seed": seed}
+            heard = {one.id for one in opened[1].utterances} if opened else None
+            masked = _masked_tokens(
+                given, model, cache, device, draws, seed, limit, heard, quiet=quiet
+            )
+        if opened is not None:
+            task, selection = opened
             chosen = settle_reference(chosen, hearing.reference, task.utterances.values())
             settings["measures"] = {measure.name: measure.settings for measure in chosen}
             with _told_of_interruption(folder):
@@ -226,24 +232,27 @@ def _masked_tokens(
     device: str,
     draws: int,
     seed: int,
+    limit: int | None,
+    among: Collection[str] | None,
     *,
     quiet: bool,
 ) -> MaskedTokenScores:
     from stages.evaluation.masked_tokens import score_masked_tokens
 
-    with (
-        open_inputs(given) as source,
-        progress("masked tokens", source.num_rows, quiet=quiet) as advance,
-    ):
-        return score_masked_tokens(
-            model_folder(model, "soundstorm"),
-            source,
-            cache,
-            device=device,
-            draws=draws,
-            seed=seed,
-            advance=advance,
-        )
+    with open_inputs(given) as source:
+        most = [rows for rows in (limit, source.num_rows) if rows is not None]
+        with progress("masked tokens", min(most, default=None), quiet=quiet) as advance:
+            return score_masked_tokens(
+                model_folder(model, "soundstorm"),
+                source,
+                cache,
+                device=device,
+                draws=draws,
+                seed=seed,
+                limit=limit,
+                among=among,
+                advance=advance,
+            )
 
 
 def _open_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -178,6 +179,6 @@ def _find(place: dict[str, str], folder: Path) -> str:
         raise DataMismatch("it came by standard input")
     beside = folder / place.get("relative", path)
     for candidate in (Path(path), beside):
-        if candidate.exists():
+        if candidate.exists() or glob(str(candidate), recursive=True):  # noqa: PTH207
             return str(candidate)
     raise DataMismatch(f"{path} is no longer there")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ class Comparison:
     """Ids that a system lacks; they are left out for all systems."""
 
     skipped: dict[str, str]
-    """Measures that no clip had the inputs for, with the reason."""
+    """Measures by which no clip has a score, with the reason."""
 
     curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
     """By measure, then system, where a measure has any."""
@@ -127,6 +127,7 @@ def compare(
         measure.name: {system.name: {} for system in task.systems} for measure in measures
     }
     failures: list[tuple[str, str]] = []
+    failed: set[str] = set()  # measures
     bench = Bench(
         measures=measures,
         players={system.name: system.play for system in task.systems},
@@ -142,13 +143,14 @@ def compare(
                     if isinstance(verdict, RowFailure):
                         reason = f"{system}: {measures[index].name}: {verdict}"
                         failures.append((plan.request.utterance.id, reason))
+                        failed.add(measures[index].name)
                     else:
                         cache.put(plan.keys[system, index], verdict)
                         plan.known[system, index] = verdict
                 for (system, index), scores in plan.known.items():
                     raw[measures[index].name][system][plan.request.utterance.id] = scores
                 advance(len(task.systems))
-    return _gather(task, selection, measures, raw, failures)
+    return _gather(task, selection, measures, raw, failures, failed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +266,7 @@ def _gather(
     measures: Sequence[Measure],
     raw: RawScores,
     failures: list[tuple[str, str]],
+    failed: Collection[str],
 ) -> Comparison:
     by_id = {utterance.id: utterance for utterance in selection.utterances}
     names = [system.name for system in task.systems]
@@ -275,7 +278,7 @@ def _gather(
     for measure in measures:
         judged = {name: found for name, found in raw[measure.name].items() if found}
         if not judged:
-            skipped[measure.name] = _why_skipped(measure)
+            skipped[measure.name] = _why_skipped(measure, tried=measure.name in failed)
             continue
         # A clip that could not be judged leaves the utterance out for every system.
         shared = sorted(set.intersection(*(set(found) for found in judged.values())))
@@ -302,7 +305,9 @@ def _gather(
     )
 
 
-def _why_skipped(measure: Measure) -> str:
+def _why_skipped(measure: Measure, *, tried: bool) -> str:
+    if tried:
+        return "no clip could be judged: the failures say why"
     if measure.uses_text:
         return "no utterance has a text"
     if measure.uses_recording:

@@ -37,7 +37,7 @@ def count_errors(reference: str, hypothesis: str) -> Scores:
         RowFailure: if the reference has no words.
     """
     if not reference.split():
-        raise RowFailure("its text has no words")
+        raise RowFailure("there are no words to hold it against")
     with third_party(NAME):
         import jiwer
     words = jiwer.process_words(reference, hypothesis)

@@ -7,7 +7,7 @@ level, decided by its id alone: two models, or two checkpoints, are asked the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stages.errors import DataMismatch, RowFailure
 from stages.evaluation.cache import ScoreCache, score_key
+from stages.evaluation.comparison import spread
 from stages.evaluation.statistics import Estimate, ratio_estimate
 from stages.semantic.rates import align_semantic
 from stages.shards.provenance import hash_json
@@ -81,6 +82,8 @@ def score_masked_tokens(
     device: str = "cpu",
     draws: int = 1,
     seed: int = 0,
+    limit: int | None = None,
+    among: Collection[str] | None = None,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> MaskedTokenScores:
     """Score a model on token shards.
@@ -92,6 +95,8 @@ def score_masked_tokens(
         device: where the network runs.
         draws: masks of each level of each utterance.
         seed: of the masks, with each utterance's id.
+        limit: score only so many rows, spread over the sorted ids.
+        among: ids that a limit spreads over; None for all.
         advance: told of each finished row.
 
     Raises:
@@ -102,7 +107,7 @@ def score_masked_tokens(
     semantic_rate = model.semantic.frame_rate
     scores: list[MaskedScore] = []
     failures: list[tuple[str, str]] = []
-    for row in source.rows(COLUMNS):
+    for row in _chosen(source, limit, among):
         row_id = str(row.get("id") or "")
         try:
             problem = row_problem(row, source.provenance) or _lacks(row)
@@ -126,6 +131,15 @@ def score_masked_tokens(
     return MaskedTokenScores(
         model=str(folder), scores=scores, loss=loss, accuracy=accuracy, failures=failures
     )
+
+
+def _chosen(source: RowSource, limit: int | None, among: Collection[str] | None) -> Iterable[Row]:
+    """The rows to score; of a limited number those whose sound `comparison.select` would take."""
+    rows = source.rows(COLUMNS)
+    if limit is None:
+        return rows
+    named = [row for row in rows if row.get("id") and (among is None or row["id"] in among)]
+    return spread(sorted(named, key=lambda row: str(row["id"])), limit)
 
 
 def draw_masks(row_id: str, frames: int, levels: int, *, draws: int, seed: int) -> TrainingMask:

@@ -122,11 +122,21 @@ def hear(
                 Sample(
                     id=row_id,
                     speaker=facts.get("speaker"),
-                    text=facts.get("reference"),
+                    text=_text(facts),
                     clips=clips,
                 )
             )
     return samples, missing
+
+
+def _text(facts: Mapping[str, str]) -> str | None:
+    """What words were held against; of several judges' columns, the first by name."""
+    names = sorted(
+        name
+        for name in facts
+        if name.startswith("reference") and not name.startswith("reference_is")
+    )
+    return facts[names[0]] if names else None
 
 
 def _clip(label: str, system: System, row_id: str) -> Clip:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -287,6 +288,30 @@ def test_a_model_alone_is_asked_about_masked_tokens(
     assert 1.5 < scores["masked_tokens"]["loss"]["all"]["value"] < 3.0
     rows = pq.read_table(tmp_path / "eval" / "masked-tokens.parquet").to_pylist()
     assert len(rows) == 3 * 2 * 4
+
+
+def test_a_limit_is_of_masked_tokens_too(
+    evaluate: Eval, tokens: Path, model: Path, tmp_path: Path
+) -> None:
+    assert evaluate(tokens, "--model", model, "-o", tmp_path / "eval", "--limit", "2") == 0
+    rows = pq.read_table(tmp_path / "eval" / "masked-tokens.parquet").to_pylist()
+    assert [row["id"] for row in rows] == ["u0", "u0", "u1", "u1"]
+    assert json.loads((tmp_path / "eval" / "scores.json").read_text())["settings"]["limit"] == 2
+
+
+def test_a_limited_model_is_asked_about_what_is_heard(
+    evaluate: Eval, pipeline: SimpleNamespace, quieter: Path, tmp_path: Path
+) -> None:
+    (quieter / "s0" / "u1.wav").unlink()  # so that a limit spreads over five of six
+    assert evaluate(
+        pipeline.full, "--model", pipeline.model, "--system", f"quieter={quieter}",
+        "--measures", "reconstruction", "--limit", "3", "--workers", "0", "-o", tmp_path / "eval",
+    ) == 0  # fmt: skip
+    heard, asked = (
+        [row["id"] for row in pq.read_table(tmp_path / "eval" / name).to_pylist()]
+        for name in ("scores.parquet", "masked-tokens.parquet")
+    )
+    assert list(dict.fromkeys(asked)) == list(dict.fromkeys(heard)) == ["s0/u0", "s0/u2", "s1/u1"]
 
 
 @pytest.mark.parametrize(

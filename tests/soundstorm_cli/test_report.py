@@ -59,6 +59,29 @@ def test_all_that_moved_together_is_found_again(
     assert page.count("<audio") >= 1
 
 
+def test_what_a_glob_named_is_found_again_where_it_is_and_moved(
+    command: Command, judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = command(
+        "eval", "corpus/**/u*", "--system", "quiet=quiet/*/*.wav", "--measures", "reconstruction",
+        "-o", "globbed", "--workers", 0,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    arguments = ("-o", tmp_path / "report", "--samples", 1, "--json")
+    outcome = command("report", "globbed", *arguments)
+    assert json.loads(outcome.out)["notes"] == []
+    moved = judged.parent.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    outcome = command("report", moved / "globbed", *arguments)
+    assert json.loads(outcome.out)["notes"] == []
+    assert (tmp_path / "report" / "report.html").read_text().count("<audio") == 2
+    shutil.rmtree(moved / "quiet")
+    outcome = command("report", moved / "globbed", *arguments)
+    assert json.loads(outcome.out)["notes"] == [
+        "quiet cannot be heard: quiet/*/*.wav is no longer there."
+    ]
+
+
 def test_sound_that_is_gone_is_a_line_and_no_player(
     command: Command, judged: Path, tmp_path: Path
 ) -> None:

@@ -187,6 +187,22 @@ def test_measures_without_inputs_are_skipped_with_the_reason(make_system: MakeSy
     assert [metric.name for metric in found.metrics] == ["level"]
 
 
+def test_a_measure_that_failed_on_every_clip_did_not_lack_its_inputs(
+    make_system: MakeSystem,
+) -> None:
+    recordings = make_system("recordings", {"a": 1.0})
+    loud = make_system("loud", {"a": 9.0})
+    broken = make_system("broken", {"a": None}, {"a": 0.5})
+    task = Task(utterances=utterances("a"), systems=[recordings, loud], recordings=recordings)
+    why = "no clip could be judged: the failures say why"
+    assert judge(task, [Difference(), Level()]).skipped == {"difference": why}
+    task = Task(utterances=utterances("a"), systems=[broken], recordings=None)
+    assert judge(task, [Level(), Difference()]).skipped == {
+        "level": why,
+        "difference": "there is no system to hold against recordings",
+    }
+
+
 def test_a_limit_takes_its_utterances_from_everywhere(make_system: MakeSystem) -> None:
     ids = [f"{speaker}{number}" for speaker in "abcd" for number in range(5)]
     system = make_system("x", dict.fromkeys(ids, 1.0))

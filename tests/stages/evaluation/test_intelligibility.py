@@ -73,6 +73,12 @@ def test_a_text_without_words_is_a_failure() -> None:
         Intelligibility(Parrot("something")).score(clip("..."))
 
 
+def test_a_recording_in_which_nothing_is_heard_is_not_called_a_text() -> None:
+    silent = Clip(Utterance(id="a", text="word"), lambda: sound(1), load_recording=lambda: sound(0))
+    with pytest.raises(RowFailure, match=r"^there are no words to hold it against$"):
+        Intelligibility(Counter()).against_transcripts().score(silent)
+
+
 def test_texts_are_compared_as_whisper_normalises_them() -> None:
     scores = Intelligibility(Parrot("Mr. Brown's colour, in 1803!")).score(
         clip("MISTER BROWN'S COLOR IN EIGHTEEN O THREE")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ WriteTokens = Callable[..., Path]
 
 
 def score(
-    model: Path, tokens: Path, folder: Path | None = None, **options: int
+    model: Path, tokens: Path, folder: Path | None = None, **options: Any
 ) -> MaskedTokenScores:
     with open_rows(tokens) as source, ScoreCache(folder) as cache:
         return score_masked_tokens(model, source, cache, **options)
@@ -105,6 +106,19 @@ def test_order_and_neighbours_do_not_matter(
     backward = score(model_folder, write_tokens(token_rows[::-1], name="backward"))
     by_id = {one.id: one for one in backward.scores}
     assert all(by_id[one.id] == one for one in forward.scores)
+
+
+def test_a_limit_takes_its_rows_from_everywhere(
+    model_folder: Path, write_tokens: WriteTokens, token_rows: list[Row]
+) -> None:
+    tokens = write_tokens([*token_rows[::-1], token_rows[0] | {"id": ""}])
+
+    def scored(**options: Any) -> list[str]:
+        return [one.id for one in score(model_folder, tokens, **options).scores]
+
+    assert scored(limit=2) == ["u0", "u1"]
+    assert scored(limit=9) == ["u0", "u1", "u2"]
+    assert scored(limit=1, among={"u1", "u2"}) == ["u1"]
 
 
 def test_a_rerun_runs_no_network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,53 @@ def test_levels_taken_together_are_not_the_papers_greedy_decoding(
     (greedy,) = [row for row in ablation["rows"] if row["name"] == "greedy"]
     ablation["rows"].append(greedy | {"name": "1x2", "iterations": [1, 0], "passes": 1})
     assert claims(read, ablation) == before
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "value"),
+    [
+        ("soundstorm", "temperature", 0.8),
+        ("soundstorm", "iterations", [16, 16]),
+        ("soundstorm", "iterations", [16]),  # fewer levels
+        ("soundstorm", "guidance", 2.0),
+        ("greedy", "guidance", 2.0),
+        ("greedy", "precision", "int8"),
+        ("greedy", "models", {"soundstorm": "e" * 64}),
+    ],
+)
+def test_greedy_decoding_is_of_the_same_model_in_the_same_way(
+    evaluation: Path, system: str, key: str, value: object
+) -> None:
+    path = evaluation / "scores.json"
+    scores = json.loads(path.read_text())
+    record = scores["sources"]["systems"][system]["stages"][-1]
+    (record if key == "models" else record["settings"])[key] = value
+    path.write_text(json.dumps(scores))
+    found = claims(read_evaluations([str(evaluation)]), None)
+    assert not [claim for claim in found if claim.statement.startswith("16 iterations")]
+
+
+def test_guided_decoding_is_held_against_guided(evaluation: Path) -> None:
+    path = evaluation / "scores.json"
+    scores = json.loads(path.read_text())
+    for name in ("soundstorm", "greedy"):
+        scores["sources"]["systems"][name]["stages"][-1]["settings"]["guidance"] = 2.0
+    path.write_text(json.dumps(scores))
+    *_, greedy = claims(read_evaluations([str(evaluation)]), None)
+    assert [one.what.split(": ")[1] for one in greedy.findings] == ["soundstorm less greedy"]
+
+
+def test_an_ablation_of_more_passes_in_further_levels_says_nothing_of_the_first(
+    evaluation: Path, ablation: dict[str, Any]
+) -> None:
+    (default,) = [row for row in ablation["rows"] if row["default"]]
+    default["iterations"] = [16, 16]
+    (greedy,) = [
+        claim
+        for claim in claims(read_evaluations([str(evaluation)]), ablation)
+        if claim.statement.startswith("16 iterations")
+    ]
+    assert [one.what.split(": ")[1] for one in greedy.findings] == ["soundstorm less greedy"]
 
 
 def test_claims_that_the_scores_contradict_or_leave_open(evaluation: Path) -> None:

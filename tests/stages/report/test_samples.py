@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from numpy.typing import NDArray
@@ -43,6 +45,26 @@ def test_systems_that_lack_an_utterance_are_told(evaluation: Path) -> None:
     assert sample.clips[0].seconds == pytest.approx(0.6)
     assert missing[1] == "u1 by codec: it lacks the utterance"
     assert missing[0].startswith("u1 by greedy: ")
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"reference_whisper_base": "two", "reference_torchaudio_ctc": "one"}, "one"),
+        ({"reference_is_whisper_base": "transcript", "reference_whisper_base": "two"}, "two"),
+        ({"reference_is": "transcript", "reference": "one"}, "one"),
+        ({}, None),
+    ],
+)
+def test_a_text_is_found_whoever_judged(
+    evaluation: Path, columns: dict[str, str], text: str | None
+) -> None:
+    path = evaluation / "scores.parquet"
+    rows = pq.read_table(path).drop_columns("reference").to_pylist()
+    pq.write_table(pa.Table.from_pylist([row | columns for row in rows]), path)
+    systems = {"greedy": open_system("greedy", str(evaluation.parent / "greedy"))}
+    (sample,), _ = hear(["u1"], systems, read_evaluations([str(evaluation)]))
+    assert sample.text == text
 
 
 def test_sound_is_kept_to_the_last_of_16_bits(make_speech: MakeSpeech) -> None:
