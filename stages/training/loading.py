@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,15 @@ PATIENCE = 20
 """Steps on end without any data after which a run gives up."""
 
 
+class Unread(list[Any]):
+    """A step's micro-batches where nothing of them could be read: none."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Make it; `problems` are sentences on why, at least one."""
+        super().__init__()
+        self.problems = list(problems)
+
+
 class _Steps(Dataset[Any]):
     """Step numbers to this process's micro-batches."""
 
@@ -29,9 +38,17 @@ class _Steps(Dataset[Any]):
 
 
 def batches_from(
-    data: TrainingData[Any], *, start: int, rank: int, world: int, workers: int
+    data: TrainingData[Any],
+    *,
+    start: int,
+    rank: int,
+    world: int,
+    workers: int,
+    warn: Callable[[str], None],
 ) -> Iterator[Sequence[Any]]:
     """The micro-batches of step `start`, `start + 1`, ..., the same for any number of workers.
+
+    A step that has none is warned of, unless for a reason that was told already.
 
     Raises:
         StageFailure: if `PATIENCE` steps on end have none, for nothing of theirs can be read.
@@ -46,13 +63,21 @@ def batches_from(
         worker_init_fn=_leave_signals_to_parent,
     )
     unread = 0
-    for batch in loader:
-        unread = 0 if batch else unread + 1
-        if unread == PATIENCE:
-            raise StageFailure(
-                f"nothing of the training data could be read in {PATIENCE} steps on end: see "
-                "whether its files are where they were"
-            )
+    told: set[str] = set()
+    for step, batch in enumerate(loader, start):
+        if not isinstance(batch, Unread):
+            unread = 0
+        else:
+            unread += 1
+            problem = batch.problems[0]
+            if unread == PATIENCE:
+                raise StageFailure(
+                    f"nothing of the training data could be read in {PATIENCE} steps on end; the "
+                    f"last: {problem}"
+                )
+            if problem not in told:
+                told.add(problem)
+                warn(f"nothing could be read for step {step}; the first: {problem}")
         yield batch
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -23,7 +23,7 @@ from stages.training.checkpoint import (
 )
 from stages.training.distributed import Processes
 from stages.training.ema import WeightAverage
-from stages.training.loading import batches_from, worker_deaths_told
+from stages.training.loading import Unread, batches_from, worker_deaths_told
 from stages.training.metrics import Meter, MetricsWriter
 from stages.training.seeds import derive_seed
 from stages.training.settings import require_same_settings
@@ -126,13 +126,8 @@ class Trainer(Generic[Batch]):
                 f"{where} was started on other training data: resume it on the same, or use "
                 "another -o"
             )
-        for player, module in self.task.players.items():
-            module.load_state_dict(take(saved.tensors, f"{player}/weights/"))
-            load_optimiser_tensors(
-                self._optimisers[player], module, take(saved.tensors, f"{player}/optimiser/")
-            )
+        self._put_back(self.task.players, saved.tensors)
         self._average.load_state_dict(take(saved.tensors, "average/"))
-        self.task.load_state(take(saved.tensors, "task/"))
         if self.processes.is_first:  # it has what all of them counted
             self._meter.load_state(take(saved.tensors, "meter/"))
         self.step, self.seconds = saved.step, saved.seconds
@@ -143,14 +138,8 @@ class Trainer(Generic[Batch]):
         counted = self._meter.gathered(self.processes, self.task.device)
         if not self.processes.is_first:
             return
-        tensors: dict[str, Tensor] = {}
-        for player, module in self.task.players.items():
-            tensors |= _under(f"{player}/weights/", module.state_dict())
-            tensors |= _under(
-                f"{player}/optimiser/", optimiser_tensors(self._optimisers[player], module)
-            )
+        tensors = self._copies(self.task.players)
         tensors |= _under("average/", self._average.state_dict())
-        tensors |= _under("task/", self.task.state())
         tensors |= _under("meter/", counted)
         checkpoint = Checkpoint(
             step=self.step,
@@ -167,6 +156,27 @@ class Trainer(Generic[Batch]):
             "data": self.task.data_fingerprint,
         }
         self.task.export(self.run_folder, self._weights_to_save(), extra)
+
+    def _copies(self, players: Iterable[str]) -> dict[str, Tensor]:
+        """Of some players' weights and optimisers, and of the task's own state, as checkpoints
+        name them."""
+        tensors: dict[str, Tensor] = {}
+        for player in players:
+            module = self.task.players[player]
+            tensors |= _under(f"{player}/weights/", module.state_dict())
+            tensors |= _under(
+                f"{player}/optimiser/", optimiser_tensors(self._optimisers[player], module)
+            )
+        return tensors | _under("task/", self.task.state())
+
+    def _put_back(self, players: Iterable[str], tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `_copies` gave of the same players."""
+        for player in players:
+            module, optimiser = self.task.players[player], self._optimisers[player]
+            module.load_state_dict(take(tensors, f"{player}/weights/"))
+            optimiser.state.clear()  # before its first step it has none
+            load_optimiser_tensors(optimiser, module, take(tensors, f"{player}/optimiser/"))
+        self.task.load_state(take(tensors, "task/"))
 
     def _weights_to_save(self) -> dict[str, Tensor]:
         """The averaged weights as the model folder is to hold them."""
@@ -186,8 +196,9 @@ class Trainer(Generic[Batch]):
         may not leave the time for.
 
         Raises:
-            StageFailure: if the loss or a gradient is no finite number, the last good weights
-                being saved first; if the run's folder cannot be written; if no data can be read.
+            StageFailure: if the loss or a gradient is no finite number, all being saved first as
+                it was before that step; if the run's folder cannot be written; if no data can be
+                read.
         """
         start = self.step
         try:
@@ -220,14 +231,14 @@ class Trainer(Generic[Batch]):
             rank=self.processes.rank,
             world=self.processes.world,
             workers=self.workers,
+            warn=self.warn,
         )
         saved = logged = clock = time.monotonic()
-        logged_step = self.step
+        start = logged_step = self.step
+        read = False
         for batch in batches:
-            for player in self.task.turns(self.step):
-                self._update(player, batch)
-            self._average.update(self.task.players[MODEL], self.step)
-            self.step += 1
+            read = read or not isinstance(batch, Unread)
+            self._step(batch)
             now = time.monotonic()
             self.seconds += now - clock
             clock = now
@@ -249,6 +260,12 @@ class Trainer(Generic[Batch]):
             if validated or due:  # neither counts as training
                 clock = logged = time.monotonic()
                 logged_step = self.step
+        if not self._agreed(read)[0]:
+            assert isinstance(batch, Unread)
+            raise StageFailure(
+                "nothing of the training data could be read, so nothing was learnt in "
+                f"{self.step - start} steps; the last: {batch.problems[0]}"
+            )
 
     def _agreed(self, *wishes: bool) -> list[bool]:
         """What any of the processes wishes: they stop and save together."""
@@ -257,8 +274,36 @@ class Trainer(Generic[Batch]):
         wanted = torch.tensor(wishes, dtype=torch.float32, device=self.task.device)
         return [bool(count) for count in self.processes.sum(wanted).tolist()]
 
-    def _update(self, player: str, batch: Sequence[Batch]) -> None:
-        """One update of one player from this process's micro-batches of a step."""
+    def _step(self, batch: Sequence[Batch]) -> None:
+        """Update all players whose turn it is from this process's micro-batches.
+
+        Raises:
+            StageFailure: if a loss or gradient is no finite number.
+        """
+        turns = self.task.turns(self.step)
+        before = self._copies(turns[:-1])  # the last one's update fails before its weights change
+        counted = Meter()
+        try:
+            for player in turns:
+                self._update(player, batch, counted)
+        except FloatingPointError as error:
+            self._put_back(turns[:-1], before)
+            self.save()
+            raise StageFailure(
+                f"{error}: the weights before that step are saved in {self.run_folder}; lower "
+                "optimiser.learning_rate or optimiser.clip_norm in a new run"
+            ) from error
+        self._meter.take_in(counted)  # only now: a step that fails is not counted
+        self._average.update(self.task.players[MODEL], self.step)
+        self.step += 1
+
+    def _update(self, player: str, batch: Sequence[Batch], counted: Meter) -> None:
+        """One update of one player from this process's micro-batches of a step.
+
+        Raises:
+            FloatingPointError: if the loss or the gradient is no finite number; the player's
+                weights are then as they were.
+        """
         optimiser = self._optimisers[player]
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         former = [p.grad for p in parameters if p.grad is not None]
@@ -267,7 +312,6 @@ class Trainer(Generic[Batch]):
         for parameter in parameters:  # zeros, not None: what has no gradient still decays
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        counted = Meter()
         total = torch.zeros(2, dtype=torch.float64, device=self.task.device)
         for index, micro_batch in enumerate(batch):
             torch.manual_seed(
@@ -287,11 +331,12 @@ class Trainer(Generic[Batch]):
                 counted.add(f"train/{name}", part)
         if not self.task.surrogate:
             counted.add("train/loss" if player == MODEL else f"train/{player}/loss", total)
-        self._apply(player, parameters, total)
-        self._meter.take_in(counted)  # only now: a step that fails is not counted
+        self._apply(player, parameters, total, counted)
         self.processes.average(self.task.statistics(player))
 
-    def _apply(self, player: str, parameters: list[nn.Parameter], total: Tensor) -> None:
+    def _apply(
+        self, player: str, parameters: list[nn.Parameter], total: Tensor, counted: Meter
+    ) -> None:
         """Turn summed gradients into the mean's, clip them, and step."""
         self.processes.sum_gradients(parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -301,11 +346,9 @@ class Trainer(Generic[Batch]):
         scale = 1.0 / max(weight, 1.0)
         norm *= scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self.save()
-            raise StageFailure(
+            raise FloatingPointError(
                 f"the loss of {player} at step {self.step} is {loss * scale}, its gradient's norm "
-                f"{norm}: the weights before that step are saved in {self.run_folder}; lower "
-                "optimiser.learning_rate or optimiser.clip_norm in a new run"
+                f"{norm}"
             )
         limit = self.settings.optimiser.clip_norm
         if limit and norm > limit:
@@ -318,7 +361,7 @@ class Trainer(Generic[Batch]):
         prefix = "" if player == MODEL else f"{player}/"
         # On the CPU, where the norm is: a copy to a GPU would wait for it once more.
         one = torch.tensor([norm, 1.0], dtype=torch.float64)
-        self._meter.add(f"train/{prefix}gradient_norm", one)
+        counted.add(f"train/{prefix}gradient_norm", one)
 
     def _log(self, rate: float) -> None:
         values = self._meter.means(self.processes, self.task.device)

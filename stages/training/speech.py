@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.audio.reading import read_audio
+from stages.audio.reading import MIN_SECONDS, audio_seconds, read_audio
 from stages.errors import DataMismatch, RowFailure
 from stages.semantic.student import NO_TOKEN
 from stages.shards.provenance import hash_json
 from stages.shards.source import RowSource
 from stages.shards.spec import TokenSpec
+from stages.training.loading import Unread
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.windows import Window, WindowSampler, share
@@ -83,7 +83,7 @@ def find_speech(
 ) -> SpeechSet:
     """List the audio of a source, with lengths: the rows' own, or what the files' headers say.
 
-    Files that cannot be read are left out and counted in a warning.
+    Files that cannot be read or are too short are left out and counted in a warning.
 
     Args:
         source: rows that name audio.
@@ -91,7 +91,7 @@ def find_speech(
         labelled: whether the rows' semantic tokens are wanted, too.
 
     Raises:
-        DataMismatch: if no file can be read, or tokens are wanted and there are none.
+        DataMismatch: if no file is left, or tokens are wanted and there are none.
     """
     source.require_columns("audio")
     known: tuple[str, ...] = ("id", "audio", "speaker", "num_samples", "sample_rate")
@@ -106,10 +106,11 @@ def find_speech(
     usable = [(row, found_) for row, found_ in zip(rows, found, strict=True)
               if isinstance(found_, float)]  # fmt: skip
     problems = [str(item) for item in found if not isinstance(item, float)]
+    if not usable:
+        first = f"; the first: {problems[0]}" if problems else ""
+        raise DataMismatch(f"{source.where} has no audio that can be read{first}")
     if problems:
         warn(f"{len(problems)} files of {source.where} are not used; the first: {problems[0]}")
-    if not usable:
-        raise DataMismatch(f"{source.where} has no audio that can be read")
     return SpeechSet(
         paths=[row["audio"] for row, _ in usable],
         speakers=[row.get("speaker") for row, _ in usable],
@@ -130,16 +131,19 @@ def _tokens(value: Any) -> NDArray[np.uint16]:
 
 
 def _seconds(row: dict[str, Any]) -> float | str:
-    """How long a row's audio is, or why that cannot be said."""
-    if row.get("num_samples") and row.get("sample_rate"):
-        return float(row["num_samples"] / row["sample_rate"])
+    """How long a row's audio is, or why it is of no use."""
     if not row["audio"]:
         return f"{row['id']} has no audio"
-    try:
-        information = soundfile.info(row["audio"])
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
-        return f"{row['audio']} cannot be decoded as audio"
-    return float(information.frames / information.samplerate)
+    if row.get("num_samples") and row.get("sample_rate"):
+        seconds = float(row["num_samples"] / row["sample_rate"])
+    else:
+        try:
+            seconds = audio_seconds(row["audio"])
+        except RowFailure as failure:
+            return str(failure)
+    if seconds < MIN_SECONDS:
+        return f"{row['audio']} lasts {seconds:.4f} s: at least {MIN_SECONDS} s is needed"
+    return seconds
 
 
 class SpeechReader:
@@ -263,7 +267,8 @@ def _samples_of_label(spec: TokenSpec, sample_rate: int) -> int:
 
 
 def readable(batches: Iterable[SpeechBatch]) -> list[SpeechBatch]:
-    """Batches that have a row; the problems of those that have none go with the first."""
+    """Batches that have a row; the problems of those that have none go with the first, or are all
+    that is left."""
     kept: list[SpeechBatch] = []
     problems: list[str] = []
     for batch in batches:
@@ -271,6 +276,7 @@ def readable(batches: Iterable[SpeechBatch]) -> list[SpeechBatch]:
             kept.append(batch)
         else:
             problems += batch.problems
-    if kept:
-        kept[0].problems.extend(problems)
+    if not kept:
+        return Unread(problems)
+    kept[0].problems.extend(problems)
     return kept

@@ -41,7 +41,7 @@ class TrainingData(Protocol[Batch_co]):
 
     def micro_batches(self, step: int, rank: int, world: int) -> Sequence[Batch_co]:
         """This process's share of a step: what all the processes get is one batch, whatever
-        `world` is."""
+        `world` is. `loading.Unread` where nothing of it could be read."""
 
 
 class Task(ABC, Generic[Batch]):

@@ -108,7 +108,8 @@ class Balancer(nn.Module):
     """Makes each loss's share of the gradient its weight, however large it is (EnCodec, 3.4).
 
     It gives a surrogate whose gradient is the balanced one, so that any loop can call `backward`;
-    its running norms are buffers, so that a resumed run goes on as it was.
+    its running norms are buffers, so that a resumed run goes on as it was. A norm that is no finite
+    number is not taken into them.
     """
 
     def __init__(self, weights: Mapping[str, float], *, decay: float = 0.99) -> None:
@@ -135,7 +136,7 @@ class Balancer(nn.Module):
             norm = gradient.flatten(1).norm(dim=1).mean()
             running: Tensor = getattr(self, f"norm_{name}")
             with torch.no_grad():
-                if self.training:
+                if self.training and norm.isfinite():
                     running.copy_(norm if running == 0 else running.lerp(norm, 1 - self.decay))
                 scale = running if running > 0 else norm
             balanced = balanced + self.weights[name] / total * gradient / scale.clamp_min(1e-12)

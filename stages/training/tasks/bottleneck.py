@@ -27,6 +27,9 @@ from stages.training.tasks.speech_task import Means, SpeechTask
 VALIDATION_SECONDS = 20.0
 SPEEDS = ((9, 10), (1, 1), (11, 10))
 
+HEARD_SECONDS = 30.0
+"""Of sound that Whisper hears at once, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BottleneckRecipe:
@@ -57,13 +60,14 @@ class BottleneckTask(SpeechTask):
         """Build the network; `inputs` are `SpeechTask`'s, without the sample rate.
 
         Raises:
-            DataMismatch: if no teacher is named or it is none.
+            DataMismatch: if no teacher is named or it is none, or windows are longer than it hears.
         """
         recipe = overlay(BottleneckRecipe(), settings.recipe, where="recipe", prefix="recipe.")
         if not recipe.encoder.startswith(PREFIX):
             raise DataMismatch(
                 "name the Whisper that is to hear the words: --encoder whisper:FOLDER"
             )
+        _require_heard(settings.data.max_seconds, vary_speed=recipe.vary_speed)
         folder = Path(recipe.encoder.removeprefix(PREFIX))
         ear = load_ear(folder)
         fingerprint = hash_file(folder / "model.bin")
@@ -120,3 +124,15 @@ class BottleneckTask(SpeechTask):
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
         save_bottleneck(folder, config=self.config, weights=weights, extra=extra)
+
+
+def _require_heard(max_seconds: float, *, vary_speed: bool) -> None:
+    """Refuse windows that would last longer than Whisper hears, at the slowest of their speeds."""
+    slowest = min(over / under for over, under in SPEEDS) if vary_speed else 1.0
+    longest = HEARD_SECONDS * slowest
+    if max_seconds > longest:
+        varied = f", and recipe.vary_speed slows speech down to {slowest:g} of its speed"
+        raise DataMismatch(
+            f"data.max_seconds must be at most {longest:g}, not {max_seconds:g}: Whisper hears "
+            f"{HEARD_SECONDS:g} s at once{varied if vary_speed else ''}"
+        )

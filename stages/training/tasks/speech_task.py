@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from stages.training.loading import batches_from
+from stages.training.loading import Unread, batches_from
 from stages.training.settings import TrainingSettings
 from stages.training.speech import SpeechBatch, SpeechSet, SpeechWindows, validation_batches
 from stages.training.task import Task
@@ -58,7 +58,7 @@ class SpeechTask(Task[SpeechBatch]):
         """
         # Not `self.data`, whose cache of files would go to every worker.
         data = SpeechWindows(self._speech, self.settings, self._sample_rate)
-        for step in batches_from(data, start=0, rank=0, world=1, workers=0):
+        for step in batches_from(data, start=0, rank=0, world=1, workers=0, warn=self._warn):
             yield from step
 
     def valid_batches(self, seconds: float) -> list[SpeechBatch]:
@@ -73,6 +73,11 @@ class SpeechTask(Task[SpeechBatch]):
                 seconds=seconds,
                 budget_seconds=self.settings.micro_batch_seconds,
             )
+            if isinstance(self._valid_batches, Unread):
+                self._warn(
+                    "nothing of the validation data could be read; the first: "
+                    f"{self._valid_batches.problems[0]}"
+                )
         return self._valid_batches
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_vocoder
@@ -31,8 +33,10 @@ from stages.training.distributed import Processes
 from stages.training.loop import Trainer
 from stages.training.presets import preset
 from stages.training.settings import overlay
-from stages.training.speech import find_speech
+from stages.training.speech import SpeechBatch, find_speech
 from stages.training.stopping import Limits, Stopper
+from stages.training.task import StepOutput
+from stages.training.tasks import bottleneck
 from stages.training.tasks.registry import TaskInputs, build_task
 from tests.tiny_whisper import tiny_whisper
 
@@ -184,6 +188,38 @@ def test_the_vocoder_goes_through_its_phases(make: Make, tmp_path: Path) -> None
     assert task.settings.recipe["codec_fingerprint"] == load_mel_codec(tmp_path / "codec")[1]
 
 
+@pytest.mark.parametrize("step", [2, 3])  # the discriminators' first, and one more
+@pytest.mark.parametrize("player", ["discriminators", "model"])
+def test_a_loss_that_is_no_number_leaves_all_players_as_they_were(
+    make: Make, tmp_path: Path, step: int, player: str
+) -> None:
+    """Whose update it is, what is saved is what a run up to that step saves, and goes on as it."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_to(make("vocoder", whole, log_every=10), whole, step)
+    task = make("vocoder", broken, log_every=10)
+    honest = task.loss
+
+    def poisoned(who: str, batch: SpeechBatch, now: int) -> StepOutput:
+        output = honest(who, batch, now)
+        if (who, now) != (player, step):
+            return output
+        return replace(output, loss=output.loss * float("nan"))
+
+    task.loss = poisoned
+    with pytest.raises(StageFailure, match=rf"^the loss of {player} at step {step} is nan.*: the"):
+        run_to(task, broken, 5)
+    expected, saved = (
+        load_file(run / "checkpoint" / f"step-{step:08d}" / "tensors.safetensors")
+        for run in (whole, broken)
+    )
+    assert saved.keys() == expected.keys()
+    assert all(torch.equal(saved[name], value) for name, value in expected.items())
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    for run in (whole, broken):
+        run_to(make("vocoder", run, log_every=10), run, 5)
+    assert (broken / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 def test_a_codec_saved_at_half_its_size_has_the_same_tokens(make: Make, tmp_path: Path) -> None:
     networks = []
     for precision in ("float32", "float16"):
@@ -308,6 +344,28 @@ def test_a_file_that_cannot_be_read_is_left_out(
         find_speech(UtteranceList(rows[:1], where="rows"), warnings.append)
 
 
+def test_rows_without_sound_are_left_out(tmp_path: Path, speech_wav: Path) -> None:
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, np.zeros(0, np.float32), 16_000)
+    known = {"num_samples": 16_000, "sample_rate": 16_000}
+    rows: list[dict[str, Any]] = [
+        {"id": "a", "audio": None, **known},
+        {"id": "b", "audio": str(empty)},
+        {"id": "c", "audio": str(speech_wav), "num_samples": 399, "sample_rate": 16_000},
+        {"id": "d", "audio": str(speech_wav), **known},
+    ]
+    warnings: list[str] = []
+    speech = find_speech(UtteranceList(rows, where="rows"), warnings.append)
+    assert (speech.paths, speech.seconds.tolist()) == ([str(speech_wav)], [1.0])
+    assert warnings == ["3 files of rows are not used; the first: a has no audio"]
+    with pytest.raises(
+        DataMismatch,
+        match=r"^rows has no audio that can be read; the first: .*empty\.wav lasts 0\.0000 s: at "
+        r"least 0\.025 s is needed$",
+    ):
+        find_speech(UtteranceList(rows[1:3], where="rows"), warnings.append)
+
+
 def test_a_file_that_goes_bad_later_is_told_once(make: Make, tmp_path: Path) -> None:
     warnings: list[str] = []
     task = make("best-rq", tmp_path, warnings)
@@ -338,8 +396,50 @@ def test_what_was_not_read_is_told_even_if_a_micro_batch_is_empty(
 def test_a_run_whose_files_are_all_gone_gives_up(make: Make, tmp_path: Path) -> None:
     task = make("best-rq", tmp_path)
     task.data._reader.speech.paths[:] = [str(tmp_path / "gone.wav")] * 6
-    with pytest.raises(StageFailure, match="could be read in 20 steps on end"):
+    with pytest.raises(StageFailure, match="could be read in 20 steps on end") as failure:
         run_to(task, tmp_path / "run", 30)
+    assert str(failure.value).endswith(f"; the last: {tmp_path / 'gone.wav'} does not exist")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_short_run_whose_files_are_all_gone_is_no_training(
+    make: Make, tmp_path: Path, workers: int
+) -> None:
+    task = make("best-rq", tmp_path)
+    gone = tmp_path / "gone.wav"
+    task.data._reader.speech.paths[:] = [str(gone)] * 6
+    warnings: list[str] = []
+    trainer = Trainer(task, tmp_path / "run", workers=workers, warn=warnings.append)
+    with (
+        pytest.raises(StageFailure, match=rf"learnt in 2 steps; the last: {gone} does not exist$"),
+        Stopper(Limits(max_steps=2)) as stopper,
+    ):
+        trainer.run(stopper)
+    assert warnings == [f"nothing could be read for step 0; the first: {gone} does not exist"]
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_goes_on_after_a_step_without_data(make: Make, tmp_path: Path) -> None:
+    task = make("best-rq", tmp_path, batch_size=1)
+    gone = tmp_path / "gone.wav"
+    first = task.data._sampler.windows(0)[0].example
+    task.data._reader.speech.paths[first] = str(gone)
+    warnings: list[str] = []
+    trainer = Trainer(task, tmp_path / "run", warn=warnings.append)
+    with Stopper(Limits(max_steps=20)) as stopper:
+        assert trainer.run(stopper).step == 20
+    assert warnings == [f"nothing could be read for step 0; the first: {gone} does not exist"]
+
+
+def test_validation_data_that_is_gone_is_told(make: Make, tmp_path: Path) -> None:
+    warnings: list[str] = []
+    task = make("best-rq", tmp_path, warnings)
+    gone = tmp_path / "gone.wav"
+    task._valid.paths[:] = [str(gone)] * 6
+    assert [task.validate(task.network) for _ in range(2)] == [{}, {}]
+    assert warnings == [
+        f"nothing of the validation data could be read; the first: {gone} does not exist"
+    ]
 
 
 def test_windows_lie_in_their_files(make: Make, tmp_path: Path) -> None:
@@ -366,6 +466,32 @@ def test_a_bottleneck_learns_and_starts_from_another(make: Make, tmp_path: Path)
     again.initialise(run)
     saved, _ = load_bottleneck(run)
     torch.testing.assert_close(again.network.narrow.weight, saved.narrow.weight)
+
+
+def test_a_bottleneck_s_longest_windows_are_heard_whole(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_speech: Callable[..., Any]
+) -> None:
+    for name in ("base", "350m"):
+        longest = preset("bottleneck", name).data.max_seconds
+        task = make("bottleneck", tmp_path / name, data={"max_seconds": longest})
+    monkeypatch.setattr(bottleneck, "SPEEDS", ((9, 10),))
+    samples = torch.from_numpy(make_speech(longest))[None]
+    batch = SpeechBatch(samples=samples, lengths=torch.tensor([samples.shape[1]]), seed=0)
+    assert int(task.loss("model", batch, 0).weight) == 100 * 30
+
+
+def test_windows_that_a_bottleneck_s_teacher_does_not_hear_are_refused(
+    make: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataMismatch,
+        match=r"^data\.max_seconds must be at most 27, not 27\.5: .*recipe\.vary_speed",
+    ):
+        make("bottleneck", tmp_path, data={"max_seconds": 27.5})
+    steady = {"vary_speed": False}
+    make("bottleneck", tmp_path, data={"max_seconds": 30.0}, recipe=steady)
+    with pytest.raises(DataMismatch, match=r"at most 30, not 30\.5: Whisper hears 30 s at once$"):
+        make("bottleneck", tmp_path, data={"max_seconds": 30.5}, recipe=steady)
 
 
 def test_a_bottleneck_needs_a_whisper(make: Make, tmp_path: Path) -> None:

@@ -119,6 +119,21 @@ def test_the_balancer_shares_among_those_that_are_there() -> None:
     torch.testing.assert_close(output.grad.norm(dim=1) * 2, torch.ones(2))
 
 
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_the_balancer_forgets_a_norm_that_is_no_number(factor: float) -> None:
+    output = torch.randn(2, 10, requires_grad=True)
+    fresh = Balancer({"mel": 1.0, "magnitude": 1.0})
+    losses = {"mel": output.sum(dim=1).mean(), "magnitude": output.square().mean()}
+    broken = {**losses, "mel": losses["mel"] * factor}
+    fresh(broken, output)
+    assert fresh.norm_mel == 0
+    fresh(losses, output)
+    before = fresh.norm_mel.clone()
+    assert not fresh(broken, output).isfinite()  # the loop is to see it
+    assert fresh.norm_mel == before > 0
+    assert fresh(losses, output).isfinite()
+
+
 def test_a_short_training_brings_the_spectra_closer(make_speech: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     vocoder, log_mel = Vocoder(TINY), LogMel(TINY.log_mel)
