@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ def read_manifest(path: Path) -> list[ManifestLine]:
     """Read a manifest whole.
 
     Raises:
-        DataMismatch: if it lists nothing, has no audio column, or a line is malformed.
+        DataMismatch: if it lists nothing, has no audio column, or a line is malformed or describes
+            a segment of a file.
     """
     try:
         # `newline=""` leaves line ends to the csv module; a BOM is Excel's signature.
@@ -75,15 +77,31 @@ def read_manifest(path: Path) -> list[ManifestLine]:
 def _read_line(
     path: Path, number: int, record: dict[str, Any], columns: dict[str, str | None]
 ) -> ManifestLine:
+    where = f"{path} line {number}"
     cells: dict[str, str | None] = {}
     for meaning, column in columns.items():
         value = record.get(column) if column else None
         if isinstance(value, dict):  # Hugging Face writes {"path": ..., "sampling_rate": ...}
             value = value.get("path")
         cells[meaning] = str(value).strip() or None if value is not None else None
-    where = f"{path} line {number}"
+        try:
+            (cells[meaning] or "").encode()
+        except UnicodeEncodeError:  # JSON can escape what UTF-8 cannot hold
+            raise DataMismatch(
+                f"{where} has half a surrogate pair in its {column}: write whole characters"
+            ) from None
     if columns["id"] and cells["id"] is None:
         raise DataMismatch(f"{where} has no {columns['id']}: every utterance needs one")
+    offset = str(record.get("offset") or 0).strip() or "0"
+    try:
+        start = float(offset)
+    except ValueError:
+        start = math.nan
+    if start != 0:
+        raise DataMismatch(
+            f"{where} starts at offset {offset} of its file: only whole files are read, so cut it "
+            "to a file of its own first"
+        )
     return ManifestLine(where=where, **cells)
 
 
@@ -93,8 +111,9 @@ def _json_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataMismatch(f"{path} line {number} is not JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:  # too long a number, too deep a nesting
+            reason = getattr(error, "msg", error)
+            raise DataMismatch(f"{path} line {number} is not JSON ({reason})") from None
         if not isinstance(record, dict):
             raise DataMismatch(f"{path} line {number} is not a JSON object like {{'audio': ...}}")
         yield number, {str(name).strip().lower(): value for name, value in record.items()}

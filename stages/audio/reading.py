@@ -48,8 +48,9 @@ def read_audio(path: str, *, sample_rate: int | None, channels: int | None = 1) 
         `[C, N]` with N = ceil(source samples * sample_rate / source rate).
 
     Raises:
-        RowFailure: if the file is missing, empty, truncated, damaged, no audio, shorter than
-            `MIN_SECONDS`, or has samples that are no finite numbers.
+        RowFailure: if the file is missing, empty, truncated (but not an Ogg file between two of
+            its pages), damaged, no audio, shorter than `MIN_SECONDS`, or has samples that are no
+            finite numbers.
     """
     if "://" in path:
         raise RowFailure(f"{path} is a URI: only files on this machine can be read")
@@ -137,7 +138,7 @@ def _ends_early(path: str) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         magic = file.read(12)
-        if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
+        if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
             return _wav_ends_early(file, size)
         if magic[:4] == b"OggS":
             file.seek(max(0, size - 2 * _MAX_OGG_PAGE))
@@ -147,18 +148,24 @@ def _ends_early(path: str) -> bool:
 
 def _wav_ends_early(file: BinaryIO, size: int) -> bool:
     """Whether the chunk of samples goes past the end of the file."""
-    position = 12
+    position, large = 12, 0
     while position + 8 <= size:
         file.seek(position)
         name, length = struct.unpack("<4sI", file.read(8))
+        if name == b"ds64":  # RF64's lengths: of the file, then of the samples
+            large = int.from_bytes(file.read(16)[8:], "little")
         if name == b"data":
-            return bool(length < _UNKNOWN_WAV_LENGTH and position + 8 + length > size)
+            length = length if length < _UNKNOWN_WAV_LENGTH else large
+            return bool(position + 8 + length > size)
         position += 8 + length + length % 2
     return False
 
 
 def _ogg_page_ends_early(tail: bytes) -> bool:
-    """Whether the last page of an Ogg file is cut."""
+    """Whether the last page of an Ogg file is cut.
+
+    Not whether it says that it is the last: Android's recorder never does.
+    """
     start = tail.rfind(b"OggS")
     if start < 0:
         return False

@@ -21,12 +21,16 @@ class _Found:
     """An utterance before ids are settled."""
 
     names: tuple[str, ...]
-    """Possible ids, the shortest first; one that another utterance also has is passed over."""
+    """Possible ids, the shortest first; one that another utterance also has is passed over.
+
+    An id that a manifest gives is the only one.
+    """
 
     audio: str | None
     speaker: str | None = None
     text: str | None = None
     where: str
+    in_manifest: bool = False
 
 
 def find_utterances(inputs: Sequence[str]) -> list[dict[str, Any]]:
@@ -34,14 +38,15 @@ def find_utterances(inputs: Sequence[str]) -> list[dict[str, Any]]:
 
     An id is the manifest's; else, in LibriSpeech's layout (a `.trans.txt` beside the audio), the
     file's stem; else its path in the folder that was given, without the suffix unless two files
-    would then be one.
+    would then be one. A file that several inputs reach is one utterance, unless manifests give it
+    several ids.
 
     Returns:
         Rows with `id`, `audio` (an absolute path, or None), `speaker` and `text`, sorted by id.
 
     Raises:
         DataMismatch: if an input does not exist, is of no known kind or holds nothing, a manifest
-            is malformed, or two utterances have one id.
+            is malformed, two of its lines contradict each other, or two utterances have one id.
     """
     found: list[_Found] = []
     files: list[Path] = []
@@ -184,14 +189,23 @@ def _in_manifest(manifest: Path) -> list[_Found]:
             raise DataMismatch(f"{line.where} names neither an id nor an audio file")
         audio = line.audio
         if audio is not None and "://" not in audio:
-            audio = _absolute(manifest.parent / Path(audio).expanduser())
+            # Unlike pathlib's, it leaves the home of an unknown user as written: a missing file.
+            audio = _absolute(manifest.parent / os.path.expanduser(audio))  # noqa: PTH111
         if line.id is not None:
             names: tuple[str, ...] = (line.id,)
         else:
             written = Path(line.audio or "")
-            names = (written.with_suffix("").as_posix(), written.as_posix())
+            stem = written.with_suffix("") if written.name else written  # `.` and `/` have none
+            names = (stem.as_posix(), written.as_posix())
         found.append(
-            _Found(names=names, audio=audio, speaker=line.speaker, text=line.text, where=line.where)
+            _Found(
+                names=names,
+                audio=audio,
+                speaker=line.speaker,
+                text=line.text,
+                where=line.where,
+                in_manifest=True,
+            )
         )
     return found
 
@@ -210,10 +224,36 @@ def _require_unicode(item: _Found) -> None:
         raise DataMismatch(f"the file name {shown} is not UTF-8: rename it") from None
 
 
+def _merge(found: Sequence[_Found]) -> list[_Found]:
+    """One utterance for every line of a manifest, and for every file that no line names."""
+    lines: dict[tuple[str, ...] | str | None, _Found] = {}
+    for item in found:
+        if not item.in_manifest:
+            continue
+        has_id = len(item.names) == 1
+        first = lines.setdefault(item.names if has_id else item.audio, item)
+        if (item.audio, item.speaker, item.text) != (first.audio, first.speaker, first.text):
+            shared = (
+                f"have the id {item.names[0]}" if has_id else f"name {item.audio} without an id"
+            )
+            raise DataMismatch(
+                f"two lines {shared} but differ: {first.where} and {item.where}; give each an id "
+                "of its own"
+            )
+    listed = {line.audio for line in lines.values()}
+    files: dict[str | None, _Found] = {}
+    for item in found:
+        if item.in_manifest or item.audio in listed:
+            continue
+        # A folder in LibriSpeech's layout knows more of a file than a glob or its name does.
+        if item.audio not in files or item.speaker is not None:
+            files[item.audio] = item
+    return [*lines.values(), *files.values()]
+
+
 def _settle_ids(found: Sequence[_Found]) -> list[dict[str, Any]]:
     """Give each utterance its shortest name that no other has; refuse what stays ambiguous."""
-    # A file that two inputs both reach is one utterance, unless a manifest gives it two ids.
-    unique = list({(item.names, item.audio): item for item in found}.values())
+    unique = _merge(found)
     level = dict.fromkeys(range(len(unique)), 0)
     while True:
         chosen = {index: unique[index].names[level[index]] for index in level}

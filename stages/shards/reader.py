@@ -113,16 +113,18 @@ class ShardSet(RowSource):
         self._unique = True
 
     def work_units(self, shard: Shard, rows_per_shard: int) -> list[WorkUnit]:
-        """One output shard for each input shard, under the same name where that says its part.
+        """One output shard for each input shard, under the same name where those make one set.
 
         A job of an array takes the parts whose numbers are its own modulo n, which is
         `sorted(inputs)[i::n]`.
         """
         del rows_per_shard
-        self._require_parts(shard)
-        self._require_unique_ids()
         parts = [parse_part_name(path.name) for path in self.files]
-        named = None not in parts and len(set(parts)) == len(parts)
+        counts = {part[1] for part in parts if part}
+        named = None not in parts and len(set(parts)) == len(parts) and len(counts) == 1
+        # Where parts get new numbers, a missing one would shift those of all that follow.
+        self._require_parts(shard if named else WHOLE)
+        self._require_unique_ids()
         count = len(self.files)
         numbers = [part[0] if named and part else index for index, part in enumerate(parts)]
         return [

@@ -161,5 +161,5 @@ def _audio_signature(path: str | None, edge: int = 1 << 16) -> str | None:
             size = file.seek(0, 2)
             file.seek(max(0, size - edge))
             return hash_json([size, head.hex(), file.read(edge).hex()])
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None

@@ -14,7 +14,8 @@ from stages.audio.reading import read_audio, resample
 from stages.errors import RowFailure
 
 FORMATS = {
-    "wav": {}, "flac": {}, "ogg": {}, "mp3": {}, "opus": {"format": "OGG", "subtype": "OPUS"},
+    "wav": {}, "rf64": {"format": "RF64"}, "flac": {}, "ogg": {}, "mp3": {},
+    "opus": {"format": "OGG", "subtype": "OPUS"},
 }  # fmt: skip
 
 
@@ -105,6 +106,7 @@ def bad_files(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
         "NaN": (written("nan.wav", broken, subtype="FLOAT"), "NaN"),
         "infinite": (written("inf.wav", endless, subtype="FLOAT"), "NaN or infinite"),
         "truncated wav": (cut(written("cut.wav", speech)), "truncated"),
+        "truncated RF64": (cut(written("cut64.wav", speech, format="RF64"), 0.5), "truncated"),
         "truncated flac": (cut(written("cut.flac", speech)), "truncated|decoded"),
         "truncated ogg": (cut(written("cut.ogg", speech)), "truncated"),
         "truncated opus": (

@@ -70,6 +70,81 @@ def test_globs_and_files_are_named_by_as_much_path_as_needed(corpus: Path) -> No
 
 def test_a_file_reached_twice_is_one_utterance(corpus: Path) -> None:
     assert ids(corpus, corpus) == ids(corpus)
+    assert ids(corpus, corpus / "s0/u0.wav", corpus / "s1/*", corpus / "s0") == ids(corpus)
+
+
+def test_a_file_that_a_manifest_names_is_the_utterance_of_its_line(corpus: Path) -> None:
+    manifest = corpus / "manifest.tsv"
+    assert find_utterances([str(corpus), str(manifest)]) == find_utterances([str(manifest)])
+
+
+def test_a_file_keeps_what_librispeech_says_of_it_however_else_it_is_reached(
+    tmp_path: Path,
+) -> None:
+    path = touch(tmp_path / "19/198/19-198-0000.flac")
+    (path.parent / "19-198.trans.txt").write_text("19-198-0000 NORTHANGER ABBEY\n")
+    rows = find_utterances([str(path.parent / "*.flac"), str(tmp_path), str(path)])
+    assert [(row["speaker"], row["text"]) for row in rows] == [("19", "NORTHANGER ABBEY")]
+
+
+def test_lines_that_say_the_same_are_one_utterance_and_two_ids_are_two(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("id\taudio\nx\ta.wav\ny\ta.wav\nx\t./a.wav\n")
+    assert ids(tmp_path / "a.tsv") == ["x", "y"]
+    (tmp_path / "b.tsv").write_text("audio\ttext\nb.wav\tone\n./b.wav\tone\n")
+    assert ids(tmp_path / "b.tsv") == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (
+            ['{"id": "x", "audio": "a.wav", "text": "one"}',
+             '{"id": "x", "audio": "a.wav", "text": "two"}'],
+            "have the id x but differ: .* line 1 and .* line 2",
+        ),
+        (
+            ['{"audio": "a.wav", "text": "one"}', '{"audio": "./a.wav", "text": "two"}'],
+            "name .*/a.wav without an id but differ: .* line 1 and .* line 2",
+        ),
+        (['{"id": "x", "audio": "a.wav", "speaker": "s"}', '{"id": "x", "audio": "a.wav"}'],
+         "have the id x"),
+        (
+            ['{"audio_filepath": "a.wav", "offset": 0.0, "duration": 1.5, "text": "one"}',
+             '{"audio_filepath": "a.wav", "offset": 1.5, "duration": 2, "text": "two"}'],
+            "line 2 starts at offset 1.5 of its file: only whole files",
+        ),
+        (['{"audio": "a.wav", "offset": "late"}'], "line 1 starts at offset late"),
+        (['{"audio": "a.wav", "text": "\\ud83d oops"}'], "line 1 has half a surrogate.* text"),
+        (['{"utt_id": "\\ud83d", "audio": "a.wav"}'], "line 1 has half a surrogate.* utt_id"),
+        (['{"audio": "caf\\udce9.wav"}'], "line 1 has half a surrogate.* audio"),
+        (['{"audio": "a.wav", "size": ' + 5000 * "1" + "}"], "line 1 is not JSON"),
+        ([5000 * "["], "line 1 is not JSON"),
+    ],
+)  # fmt: skip
+def test_lines_that_cannot_be_taken_are_one_sentence(
+    tmp_path: Path, lines: list[str], sentence: str
+) -> None:
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataMismatch, match=sentence) as caught:
+        find_utterances([str(tmp_path / "m.jsonl")])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("offset", ["0", "0.0", "null", '""', '"0.00"'])
+def test_a_duration_says_nothing_and_no_offset_says_a_whole_file(
+    tmp_path: Path, offset: str
+) -> None:
+    line = f'{{"audio_filepath": "a.wav", "offset": {offset}, "duration": 1.5}}'
+    (tmp_path / "m.jsonl").write_text(line)
+    assert ids(tmp_path / "m.jsonl") == ["a"]
+
+
+def test_paths_that_cannot_exist_are_left_to_the_reader(tmp_path: Path) -> None:
+    audio = ["~nobodyhere/a.wav", "nul\0.wav", "."]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps({"audio": name}) for name in audio))
+    rows = find_utterances([str(tmp_path / "m.jsonl")])
+    assert [row["id"] for row in rows] == [".", "nul\0", "~nobodyhere/a"]
+    assert rows[2]["audio"] == str(tmp_path / "~nobodyhere/a.wav")
 
 
 def test_two_folders_with_the_same_names_are_refused(tmp_path: Path) -> None:

@@ -69,6 +69,11 @@ def test_changed_audio_is_noticed(tmp_path, utterances, toy_semantic, monkeypatc
     assert run_row_stage(toy_semantic, utterances("a"), output="out").shards_written == 1
 
 
+def test_audio_that_no_file_can_be_called_is_as_a_missing_file(tmp_path, utterances, toy_semantic):
+    result = run_row_stage(toy_semantic, utterances("a", "nul\0"), output=str(tmp_path))
+    assert (result.rows, result.failed) == (2, 0)
+
+
 @pytest.mark.parametrize("rows_per_shard", [2, 100])
 def test_jobs_of_an_array_together_make_what_one_run_makes(
     tmp_path, utterances, toy_semantic, toy_acoustic, rows_per_shard
@@ -171,6 +176,29 @@ def test_a_set_is_never_written_over(tmp_path, utterances, toy_semantic, toy_aco
     run_row_stage(toy_semantic, utterances("a"), output=str(tmp_path))
     with open_rows(tmp_path) as source, pytest.raises(DataMismatch, match="is an input, too"):
         run_row_stage(toy_acoustic, source, output=str(tmp_path))
+
+
+def test_sets_of_different_counts_together_make_one_set(
+    tmp_path, utterances, toy_semantic, toy_acoustic
+):
+    run_row_stage(toy_semantic, utterances("a"), output=str(tmp_path / "a"))
+    run_row_stage(toy_semantic, utterances("b", "c"), output=str(tmp_path / "b"),
+                  rows_per_shard=1)  # fmt: skip
+    both = [tmp_path / "a", tmp_path / "b"]
+    for index in range(2):
+        with open_rows(both) as source:
+            run_row_stage(toy_acoustic, source, output=str(tmp_path / "c"), shard=Shard(index, 2))
+    assert sorted(read_bytes(tmp_path / "c")) == [
+        f"part-{i:05d}-of-00003.parquet" for i in range(3)
+    ]
+    assert [row["id"] for row in open_rows(tmp_path / "c").rows()] == ["a", "b", "c"]
+    # The numbers of all depend on the number of each, so no job can go before the others' parts.
+    (tmp_path / "b/part-00001-of-00002.parquet").unlink()
+    with (
+        open_rows(both) as source,
+        pytest.raises(DataMismatch, match=r"part-00001-of-00002.parquet is missing"),
+    ):
+        run_row_stage(toy_acoustic, source, output=str(tmp_path / "d"), shard=Shard(0, 2))
 
 
 def test_two_rows_of_one_id_are_refused(tmp_path, utterances, toy_semantic, toy_acoustic):
