@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from stages.evaluation.comparison import spread
 from stages.shards.partition import Shard, part_name
@@ -68,17 +70,15 @@ class Sample(RowSource):
 
 def _content(rows: Sequence[Row]) -> str:
     """SHA-256 hex of all that rows hold."""
-    return hash_json(
-        [
-            {
-                name: _digest(value) if isinstance(value, np.ndarray) else value
-                for name, value in row.items()
-            }
-            for row in rows
-        ]
-    )
+    return hash_json([{name: _plain(value) for name, value in row.items()} for row in rows])
 
 
-def _digest(tokens: np.ndarray) -> list[object]:
-    content = np.ascontiguousarray(tokens, dtype="<u2").tobytes()
-    return [hashlib.sha256(content).hexdigest(), list(tokens.shape)]
+def _plain(value: Any) -> Any:
+    """What JSON can hold in place of a column's value."""
+    if isinstance(value, np.ndarray):
+        content = np.ascontiguousarray(value, dtype="<u2").tobytes()
+        return [hashlib.sha256(content).hexdigest(), list(value.shape)]
+    if isinstance(value, pa.Array):
+        content = pa.RecordBatch.from_arrays([value], [""]).serialize()
+        return [hashlib.sha256(content).hexdigest(), str(value.type)]
+    return value

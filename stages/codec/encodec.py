@@ -153,7 +153,7 @@ def _build(model: str, checkpoint: Path | None) -> Any:
     except FileNotFoundError:
         raise DataMismatch(f"{checkpoint} does not exist: give an EnCodec checkpoint") from None
     except Exception as error:  # torch raises many kinds for what is no checkpoint
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataMismatch(f"{checkpoint} is no checkpoint of {model} ({reason})") from None
     return network
 

@@ -94,4 +94,5 @@ class AcousticTokenizer(RowStage):
             "acoustic": encoded.codes,
             "num_samples": encoded.source_samples,
             "sample_rate": encoded.source_rate,
+            "prompt_frames": None,  # of the tokens that these replace, if the set has the column
         }

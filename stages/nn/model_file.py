@@ -199,6 +199,11 @@ def read_model_config(folder: Path, *, kind: str | None = None) -> dict[str, Any
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise DataMismatch(f"{path} is not JSON: save or copy the model again") from None
+    except OSError as error:
+        raise DataMismatch(
+            f"{path} is no file that can be read ({error.strerror or error}): save or copy the "
+            "model again"
+        ) from None
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise DataMismatch(f"{path} does not say which kind of model it is")
     if document.get("format_version") != FORMAT_VERSION:

@@ -13,8 +13,8 @@ FAILURES_NAME = "failures.jsonl"
 class FailureLog:
     """Collects the failures of one part and, at the end, puts them in the shared file.
 
-    The lines of other parts stay, those of this part's earlier runs go; a lock lets array jobs
-    share one file.
+    The lines of other parts stay, those of this part's earlier runs go; a run of the whole, whose
+    part is `""`, also removes those of array jobs (`i/n`). A lock lets such jobs share one file.
     """
 
     def __init__(self, path: Path | None, *, part: str = "") -> None:
@@ -42,7 +42,7 @@ class FailureLog:
         if path is None or not (self._lines or path.exists()):
             return
         with locked_folder(path.parent):
-            kept = [line for line in read_failures(path) if line.get("part") != self._part]
+            kept = [line for line in read_failures(path) if not self._redone(line.get("part", ""))]
             lines = sorted(kept + self._lines, key=lambda line: (line["part"], line["id"]))
             if not lines:
                 path.unlink(missing_ok=True)
@@ -51,6 +51,10 @@ class FailureLog:
                 temporary.write_text(
                     "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
                 )
+
+    def _redone(self, part: str) -> bool:
+        """Whether this run did all of a part's work; of parts, only an array job's has a slash."""
+        return part == self._part or (not self._part and "/" in part)
 
 
 def read_failures(path: Path) -> list[dict[str, str]]:

@@ -13,7 +13,10 @@ from stages.errors import DataMismatch
 from stages.shards.provenance import Provenance
 
 Row = dict[str, Any]
-"""One utterance: strings and ints by column; `semantic` is uint16 `[S]`, `acoustic` `[T, Q]`."""
+"""One utterance: strings and ints by column; `semantic` is uint16 `[S]`, `acoustic` `[T, Q]`.
+
+A value of another column that Python would not give back as it was is a `pa.Array` of length 1.
+"""
 
 ID = pa.field("id", pa.string(), nullable=False)
 AUDIO = pa.field("audio", pa.string())
@@ -72,13 +75,13 @@ def _is_acoustic(kind: pa.DataType) -> bool:
 
 
 def rows_from_batch(batch: pa.RecordBatch, *, where: str) -> list[Row]:
-    """Arrow to rows; token lists become numpy views `[S]` and `[T, Q]` without a copy.
+    """Arrow to rows; lists like tokens become numpy views `[S]` and `[T, Q]` without a copy.
 
     Raises:
         DataMismatch: naming `where` they came from, if a token is missing inside a row.
     """
     columns = {
-        name: _column_to_python(column, f"{where} has a row with {name} tokens missing inside it")
+        name: _column_to_python(name, column, where)
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
     return [
@@ -86,10 +89,10 @@ def rows_from_batch(batch: pa.RecordBatch, *, where: str) -> list[Row]:
     ]
 
 
-def _column_to_python(column: pa.Array, holes: str) -> list[Any]:
+def _column_to_python(name: str, column: pa.Array, where: str) -> list[Any]:
     kind = column.type
-    if not (pa.types.is_list(kind) and (kind == SEMANTIC.type or _is_acoustic(kind))):
-        values: list[Any] = column.to_pylist()
+    if not (kind == SEMANTIC.type or _is_acoustic(kind)):
+        values: list[Any] = column.to_pylist() if _is_plain(kind) else _cells(column)
         return values
     inner = column.values
     levels = kind.value_type.list_size if _is_acoustic(kind) else None
@@ -97,7 +100,9 @@ def _column_to_python(column: pa.Array, holes: str) -> list[Any]:
     if levels:
         codes = inner.values.slice(inner.offset * levels, len(inner) * levels)
     if inner.null_count or codes.null_count:
-        raise DataMismatch(f"{holes}: make it again")
+        if name not in ("semantic", "acoustic"):
+            return _cells(column)
+        raise DataMismatch(f"{where} has a row with {name} tokens missing inside it: make it again")
     flat = codes.to_numpy(zero_copy_only=False)  # [all S]
     if levels:
         flat = flat.reshape(-1, levels)  # [all T, Q]
@@ -109,6 +114,29 @@ def _column_to_python(column: pa.Array, holes: str) -> list[Any]:
     return parts
 
 
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether numbers, strings, lists and dicts of Python hold any value of a type.
+
+    Times are not plain: those of Python end at microseconds and with the year 9999.
+    """
+    types = pa.types
+    if types.is_struct(kind):
+        return all(_is_plain(field.type) for field in kind)
+    nested = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_dictionary)
+    if any(check(kind) for check in nested):
+        return _is_plain(kind.value_type)
+    plain = (
+        types.is_boolean, types.is_integer, types.is_floating,
+        types.is_string, types.is_large_string, types.is_null,
+    )  # fmt: skip
+    return any(check(kind) for check in plain)
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    """A column cut into arrays of one row, which share its memory."""
+    return [column.slice(index, 1) for index in range(len(column))]
+
+
 def batch_from_rows(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
     """Rows to Arrow; a column a row lacks is null there."""
     arrays = [_column_from_python([row.get(field.name) for row in rows], field) for field in schema]
@@ -117,6 +145,13 @@ def batch_from_rows(rows: Sequence[Row], schema: pa.Schema) -> pa.RecordBatch:
 
 def _column_from_python(values: list[Any], field: pa.Field) -> pa.Array:
     kind = field.type
+    if any(isinstance(value, pa.Array) for value in values):
+        return pa.concat_arrays(
+            [
+                value if isinstance(value, pa.Array) else _column_from_python([value], field)
+                for value in values
+            ]
+        )
     acoustic = _is_acoustic(kind)
     if not (acoustic or kind == SEMANTIC.type):
         return pa.array(values, type=kind)

@@ -23,7 +23,7 @@ class _CodeCounter:
 
     def add(self, tokens: np.ndarray[Any, Any]) -> None:
         """Count `[S]` semantic or `[T, Q]` acoustic tokens."""
-        codes = tokens.reshape(len(tokens), -1)  # [T, Q]
+        codes = tokens[:, None] if tokens.ndim == 1 else tokens  # [T, Q]
         if codes.size and int(codes.max()) >= self._spec.codebook_size:
             self.invalid_rows += 1
             return

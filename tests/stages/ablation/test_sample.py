@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +19,12 @@ from stages.shards.source import RowSource
 class Rows(RowSource):
     """Rows in memory, in an order of their own."""
 
-    def __init__(self, count: int, *, token: int = 0) -> None:
+    def __init__(self, count: int, *, token: int = 0, extra: Any = None) -> None:
         self.where, self.schema = "rows", pa.schema([ID, SEMANTIC])
         self.provenance, self.num_rows = Provenance(), count
         self._rows: list[Row] = [
-            {"id": f"u{index:03}", "semantic": np.array([token, index])} for index in range(count)
+            {"id": f"u{index:03}", "semantic": np.array([token, index]), "extra": extra}
+            for index in range(count)
         ]
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
@@ -54,10 +56,14 @@ def test_a_limit_is_spread_over_the_ids() -> None:
 
 
 def test_a_part_is_known_by_all_that_is_in_it() -> None:
-    def fingerprint(token: int) -> str:
-        sample = Sample(Rows(2, token=token))
+    def fingerprint(token: int, extra: Any = None) -> str:
+        sample = Sample(Rows(2, token=token, extra=extra))
         (unit,) = sample.work_units(Shard(0, sample.parts), 0)
         return unit.fingerprint()
 
     assert fingerprint(0) == fingerprint(0)
     assert fingerprint(0) != fingerprint(1)
+    # What Python does not hold whole is a piece of its Arrow column.
+    times = pa.array([0, 1, 2**62], pa.timestamp("s"))
+    assert fingerprint(0, times.slice(2, 1)) == fingerprint(0, times.slice(2, 1))
+    assert fingerprint(0, times.slice(2, 1)) != fingerprint(0, times.slice(1, 1))

@@ -99,10 +99,11 @@ def test_the_same_weights_are_the_same_codec_and_others_are_not(
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    text, wrong = tmp_path / "text.th", tmp_path / "wrong.th"
+    text, wrong, empty = tmp_path / "text.th", tmp_path / "wrong.th", tmp_path / "empty.th"
     text.write_text("not a checkpoint")
     torch.save({"weight": torch.zeros(3)}, wrong)
-    for path in (text, wrong):
+    empty.touch()
+    for path in (text, wrong, empty):
         with pytest.raises(DataMismatch, match="is no checkpoint of encodec_24khz") as refused:
             EncodecCodec("encodec_24khz", checkpoint=path)
         assert "\n" not in str(refused.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from stages.audio.reading import read_audio
@@ -16,8 +17,11 @@ from stages.codec.single import encode_samples, reconstruct
 from stages.codec.tokenizer import AcousticTokenizer
 from stages.errors import RowFailure
 from stages.shards.provenance import Provenance, StageRecord
-from stages.shards.rows import Row
+from stages.shards.reader import open_rows
+from stages.shards.rows import AUDIO, ID, PROMPT_FRAMES, Row
+from stages.shards.runner import run_row_stage
 from stages.shards.spec import TokenSpec
+from stages.shards.writer import write_shard
 
 SEMANTIC = TokenSpec(
     kind="semantic", name="s", fingerprint="s", frame_rate=Fraction(25), codebook_size=8
@@ -83,6 +87,25 @@ def test_semantic_tokens_must_be_as_long(
     failed = [isinstance(results[index], RowFailure) for index in range(6)]
     assert failed == [False, False, True, True, True, False]
     assert "not of one utterance" in str(results[2])
+
+
+def test_tokens_of_a_recording_have_no_prompt(
+    stage: AcousticTokenizer, corpus: Path, tmp_path: Path
+) -> None:
+    """As `eval` reads `prompt_frames` of what `decode` made, where that is tokenized anew."""
+    decoded, plain = tmp_path / "decoded.parquet", tmp_path / "plain.parquet"
+    row = rows_of(corpus)[0]
+    schema = pa.schema([ID, AUDIO, PROMPT_FRAMES])
+    write_shard(decoded, [[row | {"prompt_frames": 25}]], schema, Provenance())
+    write_shard(plain, [[row]], pa.schema([ID, AUDIO]), Provenance())
+    for path in (decoded, plain):
+        with open_rows(path) as source:
+            run_row_stage(stage, source, output=str(tmp_path / "out.parquet"), force=True)
+        with open_rows(tmp_path / "out.parquet") as source:
+            assert ("prompt_frames" in source.schema.names) == (path == decoded)
+            (after,) = source.rows()
+        assert after.get("prompt_frames") is None
+        assert len(after["acoustic"]) == 40
 
 
 def test_provenance_says_what_the_tokens_are(stage: AcousticTokenizer, tiny_codec: Path) -> None:

@@ -66,6 +66,12 @@ def test_refuses_other_documents(folder: Path, text: str, sentence: str) -> None
         read_model_config(folder)
 
 
+def test_a_config_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(DataMismatch, match=r"config\.json is no file that can be read \(Is a dir"):
+        read_model_config(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StageFailure, match=r"file/model cannot be written"):

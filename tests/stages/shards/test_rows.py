@@ -67,6 +67,45 @@ def test_a_hole_in_a_row_is_not_closed_by_what_follows(name, tokens):
         rows_from_batch(batch, where="here")
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.timestamp("ns"), [1, None, 3]),
+        (pa.timestamp("s", tz="UTC"), [10**12, None, 3]),
+        (pa.duration("ns"), [1, None, 3]),
+        (pa.time64("ns"), [1, None, 3]),
+        (pa.date32(), [10**8, None, 3]),
+        (pa.list_(pa.timestamp("ns")), [[1, None], None, []]),
+        (pa.struct({"at": pa.timestamp("ns")}), [{"at": 1}, None, {"at": None}]),
+        (pa.map_(pa.string(), pa.duration("ns")), [[("a", 1)], None, []]),
+        (pa.list_(pa.uint16()), [[1, None], None, [3]]),
+        (pa.list_(pa.uint16()), [[1, 2], None, []]),
+        (pa.list_(pa.list_(pa.uint16(), 2)), [[[1, 2], None], None, [[3, None]]]),
+        (pa.dictionary(pa.int8(), pa.large_string()), ["a", None, "a"]),
+        (pa.struct({"a": pa.list_(pa.float32())}), [{"a": [0.1]}, None, {"a": None}]),
+        (pa.decimal128(5, 2), [None, None, 3]),
+    ],
+    ids=str,
+)
+def test_columns_of_other_names_pass_through_untouched(kind, values):
+    column = pa.array(values, type=kind)
+    batch = pa.RecordBatch.from_arrays([pa.array(["a", "b", "c"]), column], names=["id", "mine"])
+    rows = rows_from_batch(batch, where="here")
+    back = batch_from_rows(rows, batch.schema)
+    back.validate(full=True)
+    assert back.equals(batch)
+    fewer = batch_from_rows([rows[2], {"id": "new"}, rows[0]], batch.schema)
+    assert fewer.column("mine").equals(pa.array([values[2], None, values[0]], type=kind))
+    assert batch_from_rows([], batch.schema).num_rows == 0
+
+
+@pytest.mark.parametrize("value", [1, 0.5, "a", True, [1, 2], [0.5], {"a": 1}])
+def test_what_python_holds_whole_is_pythons_own(value):
+    """Such values of other columns can be read, compared and hashed as JSON."""
+    batch = pa.RecordBatch.from_pylist([{"id": "a", "mine": value}])
+    assert rows_from_batch(batch, where="here") == [{"id": "a", "mine": value}]
+
+
 def test_known_columns_keep_their_order_and_unknown_ones_follow():
     schema = pa.schema([ID, pa.field("mine", pa.int8()), SEMANTIC])
     extended = extend_schema(schema, [acoustic_field(2), SPEAKER])
