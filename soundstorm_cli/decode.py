@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,6 +37,9 @@ from soundstorm_cli.semantic_options import generation_batch
 from soundstorm_cli.voice import VoiceSource
 from stages.assets import MINI
 from stages.errors import DataMismatch
+
+if TYPE_CHECKING:
+    from stages.shards.source import RowSource
 
 NAME = "decode"
 OWN_OPTIONS = {
@@ -203,6 +206,8 @@ def decode(
     if trace is not None and not trace.endswith(".parquet"):
         raise DataMismatch(f"--trace {trace} must be a .parquet file")
     with open_inputs(resolve_input(inputs)) as source, ExitStack() as stack:
+        if trace is not None:
+            _refuse_as_trace(trace, source, prompt=prompt, output=target)
         import torch
 
         from stages.nn.precision import is_slow
@@ -251,3 +256,15 @@ def _check_method(context: typer.Context, method: str) -> None:
             given = context.get_parameter_source(name)  # the environment may name a model anyway
             if other != method and given is not None and given.name == "COMMANDLINE":
                 raise DataMismatch(f"--{name} goes with --method {other}, not with {method}")
+
+
+def _refuse_as_trace(trace: str, source: RowSource, *, prompt: str | None, output: str) -> None:
+    """Refuse a trace that would replace a shard that is read, or lie among those written."""
+    path = Path(trace).resolve()
+    if path in {file.resolve() for file in source.files}:
+        raise DataMismatch(f"--trace {trace} is an input, too: choose another path")
+    for option, other in (("--prompt", prompt), ("-o", output)):
+        if other not in (None, "-") and Path(str(other)).resolve() in (path, path.parent):
+            raise DataMismatch(
+                f"--trace {trace} is, or lies in, {option} {other}: choose another path"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -22,8 +23,22 @@ from soundstorm_cli.tokenize_acoustic import tokenize_acoustic
 from soundstorm_cli.tokenize_semantic import tokenize_semantic
 from soundstorm_cli.train import train
 from soundstorm_cli.vocode import vocode
-from stages.errors import SoundStormError
+from stages.errors import SoundStormError, StageFailure
 from stages.version import __version__
+
+
+class _StandardOutput(io.FileIO):
+    """Standard output, whose errors are told from those of other files."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What is still in buffers would fail once more at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            raise StageFailure(f"standard output cannot be written ({error.strerror})") from error
 
 
 class _Commands(TyperGroup):
@@ -88,6 +103,7 @@ def run(arguments: list[str] | None = None) -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or data that does not fit, 130 on Ctrl-C.
     """
+    _prepare_streams()
     try:
         code = app(arguments, standalone_mode=False)
     except SoundStormError as error:
@@ -106,6 +122,26 @@ def run(arguments: list[str] | None = None) -> None:
     _leave(code if isinstance(code, int) else 0)
 
 
+def _prepare_streams() -> None:
+    """Stand in for closed standard streams, and let standard output tell its errors.
+
+    A closed stream's number would go to the next file opened, and what is meant for the stream
+    with it. What is written to standard output must fail then, while messages may be lost.
+    """
+    for name, access in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, access)
+            if name != "stdin":  # commands ask whether there is one
+                setattr(sys, name, os.fdopen(handle, "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.__stdout__ in (None, sys.stdout):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_StandardOutput(sys.stdout.fileno(), "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors=sys.stdout.errors,
+            line_buffering=sys.stdout.line_buffering or sys.stdout.write_through,
+        )
+
+
 def _usage_error(error: Exception) -> int:
     """Click's own errors, in its own words; anything else is our bug and keeps its traceback."""
     show = getattr(error, "show", None)
@@ -121,12 +157,14 @@ def _complain(sentence: str, code: int) -> int:
 
 
 def _leave(code: int) -> None:
-    """Exit, without Python's complaint if standard output was closed by its reader."""
+    """Exit, without Python's complaint if what standard output still holds cannot be written."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or PIPE_CLOSED
+    except StageFailure as error:
+        code = _complain(str(error), code or error.exit_code)
     sys.exit(code)
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -120,7 +121,14 @@ class _Worker:
         self._process: BaseProcess = context.Process(
             target=_serve, args=(theirs, prepare, arguments), daemon=True
         )
-        self._process.start()
+        # A terminal's Ctrl-C reaches the child, too, long before that can ignore it; what is
+        # blocked here is inherited. The tracker, which the first child starts, would unblock it.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
         self.send, self.receive = self._pipe.send, self._pipe.recv
 

@@ -16,6 +16,12 @@ from stages.shards.provenance import METADATA_KEY, Provenance
 from stages.shards.rows import Row, batch_from_rows
 
 
+def cannot_write(target: Path, error: OSError) -> StageFailure:
+    """What to raise for an error in writing `target`; pyarrow's own text names the `.tmp`."""
+    reason = os.strerror(error.errno) if error.errno else error
+    return StageFailure(f"{target} cannot be written ({reason})")
+
+
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target` that becomes it when the block ends well.
@@ -33,7 +39,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise StageFailure(f"{target} cannot be written ({error.strerror or error})") from error
+        raise cannot_write(target, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -50,7 +56,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise StageFailure(f"{folder} cannot be written ({error.strerror or error})") from error
+        raise cannot_write(folder, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

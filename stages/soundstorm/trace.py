@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
+from stages.errors import StageFailure
 from stages.shards.rows import ID
-from stages.shards.writer import atomic_path
+from stages.shards.writer import atomic_path, cannot_write
 from stages.soundstorm.decoding import DecodeTrace
 
 
@@ -32,11 +33,12 @@ class TraceFile:
                 pa.field("confidence", pa.list_(pa.list_(pa.float32(), levels))),
             ]
         )
-        self._stack = ExitStack()
 
     def __enter__(self) -> TraceFile:
-        temporary = self._stack.enter_context(atomic_path(self._path))
-        self._writer = self._stack.enter_context(pq.ParquetWriter(temporary, self._schema))
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self._path))
+            self._writer = stack.enter_context(pq.ParquetWriter(temporary, self._schema))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -45,16 +47,27 @@ class TraceFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        if error is None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with suppress(StageFailure):  # the block's own error goes on, not as one of the trace's
+            self._stack.__exit__(kind, error, trace)
 
     def add(self, row_id: str, trace: DecodeTrace) -> None:
-        """Write one row's trace, `[T, levels]`."""
+        """Write one row's trace, `[T, levels]`.
+
+        Raises:
+            StageFailure: if the file cannot be written.
+        """
         columns = [
             pa.array([row_id]),
             _frames(trace.passes, self._schema.field("passes").type),
             _frames(trace.confidence, self._schema.field("confidence").type),
         ]
-        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        try:
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
 
 
 def _frames(values: Tensor, kind: pa.DataType) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -239,6 +240,79 @@ def test_levels_taken_together(soundstorm: Run, paths: SimpleNamespace, tmp_path
     with open_rows(str(out)) as source:
         settings = source.provenance.stages[-1].settings
     assert settings == {"iterations": [3, 0], "temperature": 1.0, "seed": 0, "prompt": None}
+
+
+@pytest.mark.parametrize(
+    ("trace", "arguments", "sentence"),
+    [
+        ("in.parquet", [], "is an input, too"),
+        ("out/../in.parquet", [], "is an input, too"),
+        ("out.parquet", ["-o", "out.parquet"], "is, or lies in, -o out.parquet"),
+        ("out/t.parquet", [], "is, or lies in, -o out"),
+        ("voice.parquet", ["--prompt", "voice.parquet"], "is, or lies in, --prompt voice.parquet"),
+    ],
+)
+def test_a_trace_replaces_no_shard(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    trace: str,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shards = {Path(name): Path(paths.rows).read_bytes() for name in ("in.parquet", "voice.parquet")}
+    for path, data in shards.items():
+        path.write_bytes(data)
+    assert soundstorm("in.parquet", "-o", "out", *arguments, "--trace", trace) == 2
+    err = capsys.readouterr().err
+    assert err == f"soundstorm: --trace {trace} {sentence}: choose another path\n"
+    assert {path: path.read_bytes() for path in Path().iterdir()} == shards
+
+
+def test_a_trace_that_cannot_be_written(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = str(tmp_path / f"{'t' * 243}.parquet")  # whose .tmp has a longer name than a file can
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), "--trace", long) == 1
+    err = capsys.readouterr().err
+    assert err == f"soundstorm: {long} cannot be written (File name too long)\n"
+
+    def write_table(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "told at length by pyarrow")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
+    short = str(tmp_path / "t.parquet")
+    assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), "--trace", short) == 1
+    err = capsys.readouterr().err
+    assert err == f"soundstorm: {short} cannot be written (No space left on device)\n"
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_a_trace_does_not_take_the_errors_of_others(
+    soundstorm: Run,
+    paths: SimpleNamespace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader that leaves early is no error with a trace either."""
+
+    def write(_: object) -> int:
+        raise BrokenPipeError
+
+    out = SimpleNamespace(write=write, flush=lambda: None, closed=False)
+    standard_out = SimpleNamespace(buffer=out, isatty=lambda: False, flush=lambda: None)
+    monkeypatch.setattr(sys, "stdout", standard_out)
+    assert soundstorm(paths.rows, "--trace", str(tmp_path / "t.parquet")) == 141
+    assert capsys.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_voice_from_shards(soundstorm: Run, paths: SimpleNamespace, tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from pickle import PicklingError
 
 import pytest
@@ -74,3 +78,51 @@ def test_what_cannot_be_sent_is_told(new_processes: Callable[[], list[BaseProces
     with pytest.raises((AttributeError, TypeError, PicklingError)):
         list(team.map([lambda: None], workers=1))
     assert new_processes() == []
+
+
+INTERRUPTED_AT_ITS_START = """
+import multiprocessing, os, signal, threading
+from stages.worker_team import WorkerTeam
+
+def prepare():
+    return abs
+
+def interrupt():
+    while not (children := multiprocessing.active_children()):
+        pass
+    os.kill(children[0].pid, signal.SIGINT)
+
+if __name__ == "__main__":
+    threading.Thread(target=interrupt).start()
+    team = WorkerTeam(prepare, does="counts")
+    print(list(team.map([-1], workers=1)))
+    team.end()
+"""
+
+
+def test_ctrl_c_is_the_parents_from_the_start(tmp_path: Path) -> None:
+    """In a fresh process, whose first worker starts more than itself."""
+    (tmp_path / "script.py").write_text(INTERRUPTED_AT_ITS_START)
+    result = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert result.stderr == b""
+    assert result.stdout == b"[(0, 1)]\n"
+
+
+def test_the_parent_takes_ctrl_c_as_before(team: WorkerTeam[int, tuple[int, int]]) -> None:
+    def start() -> None:
+        list(team.map(range(2), workers=2))
+        blocked.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    blocked: list[bool] = []
+    handler = signal.getsignal(signal.SIGINT)
+    start()
+    team.end()
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert blocked == [False, False]
+    assert signal.getsignal(signal.SIGINT) is handler
