@@ -117,6 +117,7 @@ def train(
     import torch
 
     from soundstorm_cli.common import pick_device, worker_count
+    from stages.allocator import keep_freed_memory
     from stages.training.distributed import join_processes, local_device
     from stages.training.loop import Trainer, describe
     from stages.training.stopping import Limits, Stopper
@@ -165,6 +166,7 @@ def train(
             f"{place}" + f", from step {trainer.step}" * resumed,
             quiet=quiet,
         )
+        keep_freed_memory()
         result = trainer.run(stopper)
         say(f"train: {result.step} steps, {result.seconds / 60:.1f} minutes, {run}", quiet=quiet)
         if processes.is_first:

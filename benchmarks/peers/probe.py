@@ -48,6 +48,10 @@ class Stopwatch:
         self.seconds = time.perf_counter() - self._start
 
 
+WARM_UP_STEPS = 2
+"""Of training, not timed: the first makes the optimiser's memory, the second needs the most."""
+
+
 def forward_in(precision: str) -> AbstractContextManager[Any]:
     """Around a training step's forward pass: torch's autocast in bfloat16, none in float32."""
     import torch

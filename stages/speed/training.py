@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.allocator import keep_freed_memory
 from stages.speed.cells import Cell
 from stages.speed.clock import wait
 from stages.speed.cost import training_flops
@@ -79,6 +80,7 @@ def measure_training(
         watch = Watch(products, numbers, limits, device)
         task = WatchedTask(_settings(cell), store=store, valid=None, device=device, watch=watch)
         trainer = UnsavedTrainer(task, Path(folder) / "run")
+        keep_freed_memory()  # as the command does
         trainer.run(WatchingStopper(watch))
     if watch.too_long:
         raise TooLong(watch.too_long)

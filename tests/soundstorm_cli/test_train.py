@@ -259,3 +259,12 @@ def environment() -> dict[str, str]:
         "PATH": scripts + os.pathsep + os.environ.get("PATH", ""),
         "OMP_NUM_THREADS": "1",
     }
+
+
+def test_freed_memory_is_kept(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr("stages.allocator.keep_freed_memory", lambda: calls.append(True))
+    assert command("train", pipeline.full, "-o", tmp_path, *TINY, "--max-steps", 1).code == 0
+    assert calls == [True]
