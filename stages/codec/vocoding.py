@@ -17,13 +17,13 @@ from stages.codec.manifest import Manifest, SoundFile
 from stages.codec.registry import load_codec
 from stages.codec.single import Samples, decode_codes
 from stages.codec.wave_stream import SoundStream
-from stages.errors import DataMismatch, RowFailure, StageFailure
+from stages.errors import DataMismatch, RowFailure
 from stages.shards.failures import FAILURES_NAME, FailureLog
 from stages.shards.partition import Shard
 from stages.shards.provenance import hash_json
 from stages.shards.rows import REPEATED_ID, Row, row_problem
 from stages.shards.source import RowSource
-from stages.shards.writer import atomic_path
+from stages.shards.writer import atomic_path, cannot_write
 
 SoundFormat = Literal["wav", "flac"]
 Advance = Callable[[int], None]
@@ -101,7 +101,7 @@ def vocode_to_folder(
     try:
         manifest = Manifest(folder)
     except OSError as error:
-        raise StageFailure(f"{folder} cannot be written ({error.strerror or error})") from None
+        raise cannot_write(folder, error) from None
     part = f"{shard.index}/{shard.count}" if shard else ""
     run = _Run(codec, source, FailureLog(folder / FAILURES_NAME, part=part), advance)
     seen: set[str] = set()

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from stages.errors import StageFailure
 from stages.evaluation.measure import Scores
 from stages.shards.provenance import hash_json
+from stages.shards.writer import cannot_write
 
 CACHE_NAME = "scores-cache.jsonl"
 
@@ -54,9 +54,7 @@ class ScoreCache:
                 self._file = _open_to_append(self._path)
             self._file.write(line.encode())
         except OSError as error:
-            raise StageFailure(
-                f"{self._path} cannot be written ({error.strerror or error})"
-            ) from error
+            raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Close the file."""

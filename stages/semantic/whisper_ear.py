@@ -18,6 +18,9 @@ SAMPLE_RATE = 16_000
 HOP = 160
 """Samples of a frame: 100 frames a second, two of which make one of the encoder's."""
 
+HEARD_SECONDS = 30
+"""Of sound that Whisper hears at once, at most."""
+
 _FFT = 400
 _RANGE = 2.0
 """Levels so far under an utterance's loudest are cut: 8 powers of ten, in Whisper's unit of 4."""
@@ -77,7 +80,7 @@ class WhisperEar(nn.Module):
         """What each block makes of log-mel frames, the last one's after the final norm.
 
         Args:
-            levels: `[B, 2 T, mels]` of `WhisperMel`, at most 30 s.
+            levels: `[B, 2 T, mels]` of `WhisperMel`, at most `HEARD_SECONDS`.
 
         Returns:
             `[B, T, D]` of each block.

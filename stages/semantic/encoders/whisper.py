@@ -17,10 +17,11 @@ from torch import Tensor
 from stages.errors import DataMismatch
 from stages.semantic.base import Frames, SemanticEncoder
 from stages.semantic.encoders.layers import encode_each
+from stages.semantic.whisper_ear import HEARD_SECONDS, SAMPLE_RATE
 from stages.shards.provenance import hash_file, hash_json
 
 PREFIX = "whisper:"
-_WINDOW = 30 * 16_000
+_WINDOW = HEARD_SECONDS * SAMPLE_RATE
 """Samples of Whisper's longest window; longer utterances are cut there."""
 
 _SILENCE = 8_000
@@ -42,7 +43,7 @@ class WhisperEncoder(SemanticEncoder):
         self._model = _load(spec, name, device)
         weights = Path(name) / "model.bin"
         self.name = spec
-        self.sample_rate = 16_000
+        self.sample_rate = SAMPLE_RATE
         self.frame_rate = Fraction(50)
         self.fingerprint = hash_json(
             ["whisper", hash_file(weights) if weights.is_file() else name, _SILENCE]

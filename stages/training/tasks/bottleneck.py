@@ -15,7 +15,7 @@ from stages.errors import DataMismatch
 from stages.semantic.bottleneck import BottleneckConfig, load_bottleneck, save_bottleneck
 from stages.semantic.encoders.whisper import PREFIX
 from stages.semantic.spoken_bottleneck import BottleneckSums, SpokenBottleneck
-from stages.semantic.whisper_ear import load_ear
+from stages.semantic.whisper_ear import HEARD_SECONDS, load_ear
 from stages.shards.provenance import hash_file
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
@@ -26,9 +26,6 @@ from stages.training.tasks.speech_task import Means, SpeechTask
 
 VALIDATION_SECONDS = 20.0
 SPEEDS = ((9, 10), (1, 1), (11, 10))
-
-HEARD_SECONDS = 30.0
-"""Of sound that Whisper hears at once, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
