@@ -200,6 +200,7 @@ def ablate(
     clips = len(chosen.settings) * (sample.num_rows or 0)
     with progress("decode", clips, quiet=quiet) as advance:
         decoded = decode_settings(chosen, sample, folder, common, force=force, advance=advance)
+    say_failures(NAME, decoded.failures)  # now, as nothing may be left to be judged
     task = task_of(chosen, sample, folder, codec=codec, vocoder=vocoder, device=place)
     judges = settle_reference(judges, hearing.reference, task.utterances.values())
     with ScoreCache(folder) as cache:
@@ -252,7 +253,6 @@ def _explain(
 
     for measure, reason in skipped.items():
         say(f"{NAME}: {measure} skipped: {reason}", quiet=quiet)
-    say_failures(NAME, decoded.failures)
     say_failures(NAME, comparison.failures)
     if decoded.failed:
         say(f"{NAME}: {decoded.failed} utterances could not be decoded, left out for all settings")

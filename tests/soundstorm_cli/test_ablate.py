@@ -124,6 +124,14 @@ def test_utterances_no_longer_than_the_prompt_fail_alone(ablate: Command) -> Non
     assert set(result["missing"]) == {"2-1", "greedy"}
 
 
+def test_where_none_is_longer_than_the_prompt_it_is_said_why(ablate: Command) -> None:
+    outcome = ablate("--first-level", 1, "--default", "2,1", "--prompt-seconds", "60")
+    assert outcome.code == 2
+    reason, _, summary = outcome.err.partition("has none of the")
+    assert "no longer than the prompt" in reason
+    assert summary
+
+
 def test_without_a_prompt_and_without_a_batch(ablate: Command, tmp_path: Path) -> None:
     options = ("--first-level", 1, "--default", "2,1", "--prompt-seconds", "0", "--limit", 1)
     outcome = ablate(*options, "--batch-seconds", 9)
