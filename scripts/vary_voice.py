@@ -60,7 +60,7 @@ def write_copies(asked: argparse.Namespace) -> list[tuple[str, str]]:
     failures = []
     with (asked.output / "manifest.tsv").open("w", newline="") as file:
         lines = csv.writer(file, delimiter="\t")
-        lines.writerow(["id", "audio", "speaker"])
+        lines.writerow(["id", "audio", "speaker", "text"])
         for utterance in utterances:
             try:
                 lines.writerow(write_copy(utterance, asked))
@@ -69,7 +69,9 @@ def write_copies(asked: argparse.Namespace) -> list[tuple[str, str]]:
     return failures
 
 
-def write_copy(utterance: Mapping[str, Any], asked: argparse.Namespace) -> tuple[str, str, str]:
+def write_copy(
+    utterance: Mapping[str, Any], asked: argparse.Namespace
+) -> tuple[str, str, str, str]:
     """Write one copy; gives its line of the manifest."""
     speed = f"@{float(asked.speed):g}"
     mark = f"{speed}e{asked.seed}" if asked.equalise else speed
@@ -83,7 +85,8 @@ def write_copy(utterance: Mapping[str, Any], asked: argparse.Namespace) -> tuple
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, copy.clip(-1, 1), SAMPLE_RATE)
     speaker = utterance.get("speaker")
-    return utterance["id"] + mark, name, speaker + mark if speaker else ""
+    text = utterance.get("text") or ""
+    return utterance["id"] + mark, name, speaker + mark if speaker else "", text
 
 
 def main() -> int:

@@ -76,7 +76,8 @@ def train(
             "--encoder",
             metavar="FOLDER[:LAYER]",
             help="For consistency: the best-rq model, and the layer, that it listens with. For "
-            "bottleneck: whisper:FOLDER, the teacher.",
+            "bottleneck: whisper:FOLDER, the teacher. For soundstorm: whisper:FOLDER, which "
+            "listens to what it speaks; it needs --codec, too.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,

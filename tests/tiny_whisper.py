@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 MELS, WIDTH, LAYERS = 20, 64, 2
@@ -14,7 +15,9 @@ _NUMBERS = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}
 
 
 def tiny_whisper(folder: Path, *, seed: int = 0) -> Path:
-    """Write the encoder of one, with random weights; returns the folder."""
+    """Write one of random weights, which spells byte by byte; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = _write_tokenizer(folder)
     draw = np.random.default_rng(seed)
 
     def matrix(*shape: int) -> NDArray[np.float16]:
@@ -27,23 +30,45 @@ def tiny_whisper(folder: Path, *, seed: int = 0) -> Path:
         "encoder/conv2/weight": matrix(WIDTH, WIDTH, 3),
         "encoder/conv2/bias": matrix(WIDTH),
         "encoder/position_encodings/encodings": matrix(1500, WIDTH),
-        "decoder/embeddings/weight": matrix(10, WIDTH),
+        "decoder/embeddings/weight": matrix(tokens, WIDTH),
+        "decoder/position_encodings/encodings": matrix(448, WIDTH),
         **_norm("encoder/layer_norm"),
+        **_norm("decoder/layer_norm"),
     }
-    for index in range(LAYERS):
-        block = f"encoder/layer_{index}"
-        variables |= _norm(f"{block}/self_attention/layer_norm") | _norm(f"{block}/ffn/layer_norm")
-        for name, out, into in (
-            ("self_attention/linear_0", 3 * WIDTH, WIDTH),
-            ("self_attention/linear_1", WIDTH, WIDTH),
-            ("ffn/linear_0", 4 * WIDTH, WIDTH),
-            ("ffn/linear_1", WIDTH, 4 * WIDTH),
-        ):
-            variables[f"{block}/{name}/weight"] = matrix(out, into)
-            variables[f"{block}/{name}/bias"] = matrix(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    both = [
+        ("self_attention/linear_0", 3 * WIDTH, WIDTH),
+        ("self_attention/linear_1", WIDTH, WIDTH),
+        ("ffn/linear_0", 4 * WIDTH, WIDTH),
+        ("ffn/linear_1", WIDTH, 4 * WIDTH),
+    ]
+    other = [
+        ("attention/linear_0", WIDTH, WIDTH),
+        ("attention/linear_1", 2 * WIDTH, WIDTH),
+        ("attention/linear_2", WIDTH, WIDTH),
+    ]
+    for part, maps in (("encoder", both), ("decoder", both + other)):
+        for block in (f"{part}/layer_{index}" for index in range(LAYERS)):
+            for network in dict.fromkeys(name.split("/")[0] for name, _, _ in maps):
+                variables |= _norm(f"{block}/{network}/layer_norm")
+            for name, out, into in maps:
+                variables[f"{block}/{name}/weight"] = matrix(out, into)
+                variables[f"{block}/{name}/bias"] = matrix(out)
     write_ctranslate2(folder / "model.bin", variables)
     return folder
+
+
+def _write_tokenizer(folder: Path) -> int:
+    """Write a `tokenizer.json` of bytes and what begins and ends a text; returns its tokens."""
+    pytest.importorskip("tokenizers", reason="it is in the extra `eval`")
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    names = ["endoftext", "startoftranscript", "en", "transcribe", "notimestamps"]
+    tokenizer.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return int(tokenizer.get_vocab_size())
 
 
 def _norm(name: str) -> Variables:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.nn.conformer import Conformer, padding_mask
 from stages.semantic.bottleneck import Bottleneck, BottleneckConfig
-from stages.semantic.whisper_ear import HOP, WhisperEar, WhisperMel
+from stages.semantic.whisper_ear import HOP, WhisperEar, WhisperMel, unheard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,30 +108,12 @@ class SpokenBottleneck(Bottleneck):
         mel = (((made - wanted) / deviation).abs() * inside).sum() / wanted.shape[2]
         # Past its end a row is as silent as it gets, as where Whisper was trained.
         made, wanted = (torch.where(inside, levels, floor) for levels in (made, wanted))
-        heard = _unheard(made, wanted, inside, ear) * frames.sum()
+        if made.shape[1] % 2:
+            made, wanted, inside = (torch.cat([x, x[:, -1:]], 1) for x in (made, wanted, inside))
+        with torch.no_grad():
+            truth = ear(wanted)
+        heard = unheard(ear(made), truth, inside[:, ::2]) * frames.sum()
         return BottleneckSums(
             loss=mel + hearing_weight * heard, mel=mel.detach(), heard=heard.detach(),
             frames=frames.sum(),
         )  # fmt: skip
-
-
-def _unheard(made: Tensor, wanted: Tensor, inside: Tensor, ear: WhisperEar) -> Tensor:
-    """Mean over Whisper's last block and the two thirds and third before it, channel by channel, of
-    the squared difference over the variance; a scalar."""
-    if made.shape[1] % 2:
-        made, wanted, inside = (torch.cat([x, x[:, -1:]], dim=1) for x in (made, wanted, inside))
-    with torch.no_grad():
-        truth = ear(wanted)
-    heard = ear(made)
-    real = inside[:, ::2]  # [B, T, 1]
-
-    def over_frames(values: Tensor) -> Tensor:
-        """Channels' means over the real frames: `[B, T, D]` to `[D]`."""
-        return (values * real).sum(dim=(0, 1)) / real.sum()
-
-    shares = []
-    for number in sorted({ear.layers // 3, 2 * ear.layers // 3, ear.layers} - {0}):
-        there, here = truth[number - 1].float(), heard[number - 1].float()
-        variance = over_frames((there - over_frames(there)).square()).clamp_min(1e-4)
-        shares.append((over_frames((here - there).square()) / variance).mean())
-    return torch.stack(shares).mean()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from stages.errors import DataMismatch
 from stages.nn.ctranslate2 import read_ctranslate2
+from stages.semantic.whisper_part import WhisperPart
 
 SAMPLE_RATE = 16_000
 HOP = 160
@@ -21,12 +23,11 @@ HOP = 160
 HEARD_SECONDS = 30
 """Of sound that Whisper hears at once, at most."""
 
-_FFT = 400
+FFT = 400
+"""Samples of a frame's Fourier transform, and of its window."""
+
 _RANGE = 2.0
 """Levels so far under an utterance's loudest are cut: 8 powers of ten, in Whisper's unit of 4."""
-
-_HEAD_WIDTH = 64
-"""Of all sizes of Whisper."""
 
 
 class WhisperMel(nn.Module):
@@ -37,44 +38,48 @@ class WhisperMel(nn.Module):
 
     def __init__(self, mels: int = 80) -> None:
         super().__init__()
-        from torchaudio.functional import melscale_fbanks
-
-        filters = melscale_fbanks(
-            _FFT // 2 + 1,
-            0.0,
-            SAMPLE_RATE / 2,
-            mels,
-            SAMPLE_RATE,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        self.register_buffer("window", torch.hann_window(_FFT), persistent=False)
-        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(FFT), persistent=False)
+        self.register_buffer("filters", whisper_filters(FFT // 2 + 1, mels), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """`[B, N]` float32 to `[B, ceil(N / 160), mels]`; a row's loudest level sets its floor."""
         padded = F.pad(samples, (0, -samples.shape[1] % HOP))
         spectrum = torch.stft(
-            padded, _FFT, HOP, window=self.window, center=True, return_complex=True
+            padded, FFT, HOP, window=self.window, center=True, return_complex=True
         )[..., :-1]
         power = spectrum.real.square() + spectrum.imag.square()  # [B, fft / 2 + 1, T]
         with torch.autocast(power.device.type, enabled=False):
-            levels = (power.transpose(1, 2) @ self.filters).clamp_min(1e-10).log10() / 4 + 1
-        return levels.maximum(levels.amax(dim=(1, 2), keepdim=True) - _RANGE)
+            levels = compress(power.transpose(1, 2) @ self.filters)
+        return levels.maximum(floor_of(levels.amax(dim=(1, 2), keepdim=True)))
 
 
-class WhisperEar(nn.Module):
+def whisper_filters(bins: int, mels: int) -> Tensor:
+    """Mel filters `[bins, mels]` over evenly spaced frequencies from 0 to `SAMPLE_RATE` / 2."""
+    from torchaudio.functional import melscale_fbanks
+
+    filters: Tensor = melscale_fbanks(
+        bins, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    return filters
+
+
+def compress(power: Tensor) -> Tensor:
+    """Power of mel bands to levels, in units of four powers of ten."""
+    return power.clamp_min(1e-10).log10() / 4 + 1
+
+
+def floor_of(loudest: Tensor) -> Tensor:
+    """The level under which Whisper's frames are cut, by their loudest one."""
+    return loudest - _RANGE
+
+
+class WhisperEar(WhisperPart):
     """The encoder of a Whisper of any size, frozen."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         """Build it from CTranslate2's variables of the encoder, by their names there."""
-        super().__init__()
-        blocks = {name.split("/")[1] for name in weights if "/self_attention/" in name}
-        self.layers = len(blocks)
-        self.mels = weights["encoder/conv1/weight"].shape[1]
-        self.width = weights["encoder/conv1/weight"].shape[0]
-        for name, value in weights.items():
-            self.register_buffer(_attribute(name), value, persistent=False)
+        super().__init__(weights, "encoder")
+        self.width, self.mels, _ = self.at("conv1/weight").shape
 
     def forward(self, levels: Tensor) -> list[Tensor]:
         """What each block makes of log-mel frames, the last one's after the final norm.
@@ -86,41 +91,42 @@ class WhisperEar(nn.Module):
             `[B, T, D]` of each block.
         """
         x = levels.transpose(1, 2)
-        x = F.gelu(F.conv1d(x, self._at("conv1/weight"), self._at("conv1/bias"), padding=1))
-        x = F.conv1d(x, self._at("conv2/weight"), self._at("conv2/bias"), stride=2, padding=1)
+        x = F.gelu(F.conv1d(x, self.at("conv1/weight"), self.at("conv1/bias"), padding=1))
+        x = F.conv1d(x, self.at("conv2/weight"), self.at("conv2/bias"), stride=2, padding=1)
         x = F.gelu(x).transpose(1, 2)
-        x = x + self._at("position_encodings/encodings")[: x.shape[1]]
+        x = x + self.at("position_encodings/encodings")[: x.shape[1]]
         heard = []
         for index in range(self.layers):
-            block = f"layer_{index}/"
-            x = x + self._attend(self._norm(x, f"{block}self_attention/layer_norm"), block)
-            inner = self._linear(self._norm(x, f"{block}ffn/layer_norm"), f"{block}ffn/linear_0")
-            x = x + self._linear(F.gelu(inner), f"{block}ffn/linear_1")
+            x = x + self.attend_self(x, f"layer_{index}")
+            x = x + self.feed_forward(x, f"layer_{index}")
             heard.append(x)
-        return [*heard[:-1], self._norm(x, "layer_norm")]
-
-    def _attend(self, x: Tensor, block: str) -> Tensor:
-        qkv = self._linear(x, f"{block}self_attention/linear_0")  # [B, T, 3 D]
-        B, T, _ = x.shape
-        q, k, v = qkv.view(B, T, 3, -1, _HEAD_WIDTH).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
-        return self._linear(attended, f"{block}self_attention/linear_1")
-
-    def _linear(self, x: Tensor, name: str) -> Tensor:
-        return F.linear(x, self._at(f"{name}/weight"), self._at(f"{name}/bias"))
-
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        gamma, beta = self._at(f"{name}/gamma"), self._at(f"{name}/beta")
-        return F.layer_norm(x, (self.width,), gamma, beta)
-
-    def _at(self, name: str) -> Tensor:
-        value: Tensor = self.get_buffer(_attribute(f"encoder/{name}"))
-        return value
+        return [*heard[:-1], self.norm(x, "layer_norm")]
 
 
-def _attribute(name: str) -> str:
-    """A variable's name as torch lets an attribute be called."""
-    return name.replace("/", "_")
+def unheard(heard: Sequence[Tensor], truth: Sequence[Tensor], real: Tensor) -> Tensor:
+    """How differently Whisper hears: the share of its frames' variance that is not as it should be.
+
+    Args:
+        heard: `[B, T, D]` of each of `WhisperEar`'s blocks, with gradients.
+        truth: the same of what should be heard, without.
+        real: `[B, T, 1]` bool, the frames that count.
+
+    Returns:
+        Scalar: the mean over the last block and the two thirds and third before it, channel by
+        channel, of the squared difference over the variance.
+    """
+
+    def over_frames(values: Tensor) -> Tensor:
+        """Channels' means over the real frames: `[B, T, D]` to `[D]`."""
+        return (values * real).sum(dim=(0, 1)) / real.sum()
+
+    layers = len(truth)
+    shares = []
+    for number in sorted({layers // 3, 2 * layers // 3, layers} - {0}):
+        there, here = truth[number - 1].float(), heard[number - 1].float()
+        variance = over_frames((there - over_frames(there)).square()).clamp_min(1e-4)
+        shares.append((over_frames((here - there).square()) / variance).mean())
+    return torch.stack(shares).mean()
 
 
 def load_ear(folder: Path) -> WhisperEar:

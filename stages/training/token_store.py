@@ -45,6 +45,9 @@ class TokenStore:
     speakers: list[str | None]
     """`[N]`."""
 
+    texts: list[str | None]
+    """`[N]`: what is said, where the shards know it."""
+
     semantic_spec: TokenSpec
     acoustic_spec: TokenSpec
 
@@ -146,6 +149,7 @@ def open_store(folder: Path, *, fingerprint: str) -> TokenStore:
         acoustic=np.memmap(folder / "acoustic.u16", np.uint16, "r", shape=shape),
         offsets=offsets,
         speakers=index["speakers"],
+        texts=index.get("texts") or [None] * len(index["lengths"]),  # older runs spooled none
         semantic_spec=TokenSpec.from_json(index["semantic"]),
         acoustic_spec=acoustic_spec,
         fingerprint=fingerprint,
@@ -159,9 +163,10 @@ def _spool(
     acoustic: TokenSpec,
     warn: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write the flat files; returns the index: lengths and speakers."""
+    """Write the flat files; returns the index: lengths, speakers and texts."""
     lengths: list[int] = []
     speakers: list[str | None] = []
+    texts: list[str | None] = []
     problems: list[str] = []
     with ExitStack() as files:
         semantic_file = files.enter_context((folder / "semantic.u16").open("wb"))
@@ -171,8 +176,9 @@ def _spool(
             acoustic_file.write(np.ascontiguousarray(row["acoustic"], np.uint16).data)
             lengths.append(len(aligned))
             speakers.append(row.get("speaker"))
+            texts.append(row.get("text"))
     tell_unusable(source, problems, usable=len(lengths), warn=warn)
-    return {"lengths": lengths, "speakers": speakers}
+    return {"lengths": lengths, "speakers": speakers, "texts": texts}
 
 
 def tell_unusable(
@@ -193,7 +199,7 @@ def _usable_rows(
     source: RowSource, semantic: TokenSpec, acoustic: TokenSpec, problems: list[str]
 ) -> Iterator[tuple[dict[str, Any], NDArray[np.int64]]]:
     """Rows with their semantic tokens at the acoustic rate; why others cannot be used is noted."""
-    columns = [name for name in ("id", "speaker") if name in source.schema.names]
+    columns = [name for name in ("id", "speaker", "text") if name in source.schema.names]
     for row in source.rows([*columns, "semantic", "acoustic"]):
         problem = row_problem(row, source.provenance)
         if row["semantic"] is None or row["acoustic"] is None or not len(row["acoustic"]):

@@ -22,6 +22,7 @@ from stages.codec.registry import load_codec
 from stages.nn.model_file import WEIGHTS_NAME
 from stages.semantic.kmeans import load_kmeans, save_kmeans
 from stages.shards.reader import open_rows
+from tests.tiny_whisper import tiny_whisper
 
 TINY = [
     "--set", "network.layers=1", "--set", "network.heads=2", "--set", "network.width=16",
@@ -137,6 +138,41 @@ def test_embeddings_start_from_the_tokens_models(
     refused = command(*arguments, "-o", tmp_path / "refused", "--kmeans", other)
     assert refused.code == 2
     assert f"the semantic tokens of the training set and {other} do not fit" in refused.err
+
+
+def test_learning_from_what_a_whisper_hears(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path
+) -> None:
+    whisper = tiny_whisper(tmp_path / "whisper")
+    arguments = ["train", pipeline.full, *TINY, "--valid", pipeline.full, "-o", tmp_path / "run"]
+    arguments += ["--set", "recipe.heard_utterances=2", "--set", "valid_examples=2", "--json"]
+    codec = ["--codec", pipeline.codec]
+    first = command(*arguments, *codec, "--encoder", f"whisper:{whisper}", "--max-steps", 6)
+    assert first.code == 0, first.err
+    metrics = json.loads(first.out)["metrics"]
+    assert min(metrics["valid/difference"], metrics["valid/divergence"]) > 0
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    for name in ("difference", "divergence"):  # 0 where the first level was the true one
+        assert max(line.get(f"train/{name}", 0) for line in lines) > 0
+    again = command(*arguments, *codec, "--encoder", f"whisper:{whisper}", "--max-steps", 7)
+    assert "from step 6" in again.err
+    for wrong, sentence in (
+        ([*codec, "--encoder", "rq:2"], "learns from what a Whisper hears: --encoder whisper:FOL"),
+        (["--encoder", f"whisper:{whisper}"], "only through the codec of its tokens: name it"),
+        ([*codec, "--encoder", "whisper:/nowhere"], "/nowhere has no model.bin"),
+        (
+            [*codec, "--encoder", f"whisper:{whisper}", "--set", "recipe.difference_weight=-1"],
+            "recipe.difference_weight and divergence_weight must be at least 0",
+        ),
+    ):
+        refused = command(*arguments, *wrong)
+        assert refused.code == 2
+        assert sentence in refused.err
+        assert refused.err.count("\n") == 1
+    tiny_whisper(whisper, seed=1)  # another in its place
+    refused = command(*arguments, *codec, "--encoder", f"whisper:{whisper}", "--max-steps", 8)
+    assert refused.code == 2
+    assert "was started with recipe.encoder_fingerprint" in refused.err
 
 
 def test_starting_from_another_run(

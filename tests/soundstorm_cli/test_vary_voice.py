@@ -28,7 +28,7 @@ def vary(
     """A manifest of one recording, `x/a` by ann, copied; the copy's row and file."""
     soundfile.write(folder / "a.wav", recording, 16_000)
     manifest = folder / "in.tsv"
-    manifest.write_text("id\taudio\tspeaker\nx/a\ta.wav\tann\n")
+    manifest.write_text("id\taudio\tspeaker\ttext\nx/a\ta.wav\tann\tyes\n")
     output = folder / "copies"
     done = run(manifest, "-o", output, *options)
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def vary(
 def test_copies_are_longer_and_lower(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
     row, copy = vary(tone, tmp_path, "--speed", "8/10")
-    assert (row["id"], row["speaker"]) == ("x/a@0.8", "ann@0.8")
+    assert (row["id"], row["speaker"], row["text"]) == ("x/a@0.8", "ann@0.8", "yes")
     samples, rate = soundfile.read(copy)
     assert (len(samples), rate) == (20_000, 16_000)
     loudest = np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)

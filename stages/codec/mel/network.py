@@ -62,8 +62,11 @@ class MelCodec(nn.Module):
 
     def decode(self, codes: Tensor, frames: Tensor) -> Tensor:
         """Codes `[B, T, Q]` of any leading levels, `[B]` frames, to log-mel `[B, T, M]`."""
-        quantised = self.quantizer.decode(codes)
-        return restore_mel(self._mend(quantised, frame_mask(frames, codes.shape[1])))
+        return self.restore(self.quantizer.decode(codes), frames)
+
+    def restore(self, quantised: Tensor, frames: Tensor) -> Tensor:
+        """Sums of codebook entries `[B, T, M]`, `[B]` frames, to log-mel `[B, T, M]`."""
+        return restore_mel(self._mend(quantised, frame_mask(frames, quantised.shape[1])))
 
     def _mend(self, quantised: Tensor, mask: Tensor) -> Tensor:
         """Normalised mel frames of what was quantised, `[B, T, M]`."""

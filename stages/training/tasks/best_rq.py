@@ -14,8 +14,9 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.means import Means
 from stages.training.tasks.same_network import require_same_network
-from stages.training.tasks.speech_task import Means, SpeechTask
+from stages.training.tasks.speech_task import SpeechTask
 
 VALIDATION_SECONDS = 20.0
 

@@ -26,7 +26,9 @@ from stages.soundstorm.warm_start import carry_semantic
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
+from stages.training.tasks.means import weighted
 from stages.training.tasks.same_network import require_same_network
+from stages.training.tasks.soundstorm_listening import HeardBatch, HeardWindows, Listening
 from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
@@ -46,6 +48,9 @@ class TokenBatch:
     """`[B, T, Q]` int64; 0 at padding."""
 
     mask: TrainingMask
+
+    heard: HeardBatch | None = None
+    """What is to be spoken again and listened to."""
 
 
 def collate(
@@ -107,8 +112,10 @@ class TokenWindows:
         settings: TrainingSettings,
         levels: int,
         practice: Practice,
+        heard: HeardWindows | None = None,
     ) -> None:
         self._store, self._levels, self._practice = store, levels, practice
+        self._heard = heard
         rate = float(store.acoustic_spec.frame_rate)  # only bounds windows: nothing is mapped by it
         self._budget = max(1, int(settings.micro_batch_seconds * rate))
         self._sampler = WindowSampler(
@@ -123,7 +130,11 @@ class TokenWindows:
     def micro_batches(self, step: int, rank: int, world: int) -> list[TokenBatch]:
         parts = share(self._sampler.windows(step), rank=rank, world=world, budget=self._budget)
         practice = self._practice
-        return [collate(self._store, part, self._levels, practice=practice) for part in parts]
+        batches = [collate(self._store, part, self._levels, practice=practice) for part in parts]
+        if self._heard is None:
+            return batches
+        heard = self._heard.dealt(step, rank, world, len(parts))
+        return [replace(batch, heard=part) for batch, part in zip(batches, heard, strict=True)]
 
 
 class SoundStormTask(Task[TokenBatch]):
@@ -177,7 +188,13 @@ class SoundStormTask(Task[TokenBatch]):
         self.network = network.to(device)
         self.players = {MODEL: self.network}
         levels = self.config.levels
-        self.data = TokenWindows(store, settings, levels, recipe.practice(levels))
+        self._listening: Listening | None = None
+        windows = None
+        if recipe.encoder:
+            self._listening = Listening(recipe, store.acoustic_spec, device)
+            self.settings = self._listening.mark(settings)
+            windows = HeardWindows(store, settings, recipe.heard_utterances)
+        self.data = TokenWindows(store, settings, levels, recipe.practice(levels), windows)
         self.data_fingerprint = store.fingerprint
 
     def loss(self, player: str, batch: TokenBatch, step: int) -> StepOutput:
@@ -196,7 +213,12 @@ class SoundStormTask(Task[TokenBatch]):
         parts = {"accuracy": torch.stack((correct.sum(), tokens.sum()))}
         for q in range(Q):
             parts[f"loss/level_{q + 1:02d}"] = torch.stack((loss[q], tokens[q]))
-        return StepOutput(loss=sums.loss.sum(), weight=sums.tokens.sum(), parts=parts)
+        total, weight = sums.loss.sum(), sums.tokens.sum()
+        if self._listening is not None and batch.heard is not None:
+            heard = self._listening.hear(self.network, batch.heard)
+            total = total + weight * self._listening.loss(heard)
+            parts |= {name: weighted(mean, count) for name, mean, count in heard.means()}
+        return StepOutput(loss=total, weight=weight, parts=parts)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -226,7 +248,9 @@ class SoundStormTask(Task[TokenBatch]):
                 model, batch.acoustic.to(self.device), batch.semantic.to(self.device), batch.mask
             )
             table.add(sums, batch.mask)
-        return table.summary()
+        if self._listening is None:
+            return table.summary()
+        return table.summary() | self._listening.validate(model, self.valid, self.settings)
 
     def initialise(self, folder: Path) -> None:
         """Take a model's weights; its condition embeddings by way of `former`, where there is one.

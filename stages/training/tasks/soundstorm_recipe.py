@@ -51,7 +51,29 @@ class SoundStormRecipe:
     same order, with the tokens of that model. Condition embeddings start from those of the former
     tokens at the same frames."""
 
+    encoder: str = ""
+    """`whisper:FOLDER`, a Whisper in CTranslate2's format that listens: the network also speaks
+    whole utterances again and learns from what is heard in them. Needs `codec`, a mel codec. Empty
+    is the paper's."""
+
+    encoder_fingerprint: str = ""
+    """SHA-256 hex of its weights; always filled in anew, so that no run resumes on another."""
+
+    heard_utterances: int = 4
+    """Utterances a step that are heard."""
+
+    difference_weight: float = 2.0
+    """Of how differently Whisper's encoder hears them from the true tokens, against the masked
+    tokens' loss."""
+
+    divergence_weight: float = 1.0
+    """Of how differently Whisper's decoder expects their text, where the shards have it."""
+
     def __post_init__(self) -> None:
+        if self.heard_utterances < 1:
+            raise DataMismatch("the setting recipe.heard_utterances must be at least 1")
+        if min(self.difference_weight, self.divergence_weight) < 0:
+            raise DataMismatch("recipe.difference_weight and divergence_weight must be at least 0")
         if self.level_power < 0:
             raise DataMismatch("the setting recipe.level_power must be at least 0")
         if not (0 <= self.whole_first <= 1 and 0 <= self.whole_finer <= 1):

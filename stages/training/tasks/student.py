@@ -17,8 +17,9 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch, SpeechSet
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.means import Means
 from stages.training.tasks.same_network import require_same_network
-from stages.training.tasks.speech_task import Means, SpeechTask
+from stages.training.tasks.speech_task import SpeechTask
 from stages.training.tasks.token_models import centroids_of
 
 VALIDATION_SECONDS = 20.0

@@ -29,8 +29,9 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.means import Means, weighted
 from stages.training.tasks.same_network import require_same_network
-from stages.training.tasks.speech_task import Means, SpeechTask, weighted
+from stages.training.tasks.speech_task import SpeechTask
 
 DISCRIMINATORS = "discriminators"
 VALIDATION_SECONDS = 5.0

@@ -14,7 +14,7 @@ import torch
 
 from stages.shards.provenance import Provenance, StageRecord
 from stages.shards.reader import open_rows
-from stages.shards.rows import ID, SEMANTIC, SPEAKER, acoustic_field
+from stages.shards.rows import ID, SEMANTIC, SPEAKER, TEXT, acoustic_field
 from stages.shards.spec import TokenSpec
 from stages.shards.writer import write_shard
 from stages.training.distributed import Processes
@@ -51,7 +51,7 @@ def _write_tokens(folder: Path, rows: list[dict[str, Any]], *, codec: str = "b" 
             StageRecord(stage="tokenize-acoustic", version="0", settings={}, tokens=acoustic),
         )
     )
-    schema = pa.schema([ID, SPEAKER, SEMANTIC, acoustic_field(LEVELS)])
+    schema = pa.schema([ID, SPEAKER, TEXT, SEMANTIC, acoustic_field(LEVELS)])
     write_shard(folder / "part-00000-of-00001.parquet", [rows], schema, provenance)
     return folder
 
@@ -68,6 +68,7 @@ def _token_rows(count: int = 12, seed: int = 0) -> list[dict[str, Any]]:
             {
                 "id": f"u{index:02d}",
                 "speaker": f"s{index % 4}" if index % 5 else None,
+                "text": f"number {index}" if index % 3 else None,
                 "semantic": semantic,
                 "acoustic": acoustic.astype(np.uint16),
             }

@@ -1,0 +1,207 @@
+"""Teaching SoundStorm by what a Whisper hears in whole utterances that it speaks again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.assets import model_folder
+from stages.codec.mel.model import load_mel_codec
+from stages.errors import DataMismatch
+from stages.nn.model_file import CONFIG_NAME
+from stages.semantic.encoders.whisper import PREFIX
+from stages.semantic.whisper_ear import HEARD_SECONDS
+from stages.shards.provenance import hash_file
+from stages.shards.spec import TokenSpec
+from stages.soundstorm.listening import Heard, Listener
+from stages.soundstorm.network import SoundStorm
+from stages.soundstorm.unrolled import PromptedRows, sample_first, unroll
+from stages.training.seeds import derive_seed
+from stages.training.settings import TrainingSettings
+from stages.training.tasks.means import Means
+from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
+from stages.training.tasks.token_models import codebooks_of
+from stages.training.token_store import TokenStore
+from stages.training.windows import Window, WindowSampler
+
+LONGEST_SECONDS = HEARD_SECONDS - 2
+"""Of an utterance that is heard whole: some silence has to come after it."""
+
+LONGEST_PROMPT = 1 / 3
+"""Of an utterance, at most; prompts are drawn evenly from none to that."""
+
+DECODED_LEVELS = 8
+"""The finer ones hardly say anything of the words (`docs/models.md`)."""
+
+GRADED_LEVELS = 5
+"""Of those, what is taught: it is at the second and third that words are lost."""
+
+FIRST_PASSES = 6
+"""In which the first level is filled where it is sampled."""
+
+VALIDATED = 24
+"""Utterances that validation listens to, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeardBatch:
+    """Utterances to speak and to listen to, on the CPU."""
+
+    rows: PromptedRows
+
+    texts: list[str | None]
+    """What they say, where it is known and nothing of it is missing."""
+
+    seeds: list[int]
+    """Of each."""
+
+
+class HeardWindows:
+    """The utterances that each step listens to, as whole as Whisper hears them."""
+
+    def __init__(self, store: TokenStore, settings: TrainingSettings, utterances: int) -> None:
+        self._store = store
+        rate = float(store.acoustic_spec.frame_rate)
+        self._sampler = WindowSampler(
+            store.lengths,
+            store.speakers,
+            units_per_second=rate,
+            batch_size=utterances,
+            seed=derive_seed(settings.seed, "heard"),
+            settings=replace(
+                settings.data, min_seconds=LONGEST_SECONDS, max_seconds=LONGEST_SECONDS
+            ),
+        )
+
+    def dealt(self, step: int, rank: int, world: int, parts: int) -> list[HeardBatch | None]:
+        """This process's utterances of a step, those of like length together, in `parts` parts."""
+        windows = sorted(self._sampler.windows(step), key=lambda each: (-each.length, each.seed))
+        mine = windows[rank::world]
+        ends = [len(mine) * part // parts for part in range(parts + 1)]
+        dealt = (mine[start:end] for start, end in pairwise(ends))
+        return [self.batch(part) if part else None for part in dealt]
+
+    def batch(self, windows: Sequence[Window]) -> HeardBatch:
+        lengths = torch.tensor([window.length for window in windows])
+        B, T, Q = len(windows), int(lengths.max()), self._store.acoustic_spec.levels
+        semantic, acoustic = np.zeros((B, T), np.int64), np.zeros((B, T, Q), np.int64)
+        texts, prompts = [], []
+        for row, window in enumerate(windows):
+            codes, frames = self._store.slice(window.example, window.start, window.length)
+            semantic[row, : window.length], acoustic[row, : window.length] = codes, frames
+            whole = window.length == self._store.lengths[window.example]
+            texts.append(self._store.texts[window.example] if whole else None)
+            generator = torch.Generator().manual_seed(window.seed)
+            share_given = float(torch.rand((), generator=generator)) * LONGEST_PROMPT
+            prompts.append(int(share_given * window.length))
+        rows = PromptedRows(
+            semantic=torch.from_numpy(semantic),
+            acoustic=torch.from_numpy(acoustic),
+            lengths=lengths,
+            prompts=torch.tensor(prompts),
+        )
+        return HeardBatch(rows=rows, texts=texts, seeds=[window.seed for window in windows])
+
+
+class Listening:
+    """The loss of what is heard.
+
+    Args:
+        recipe: with an `encoder` and the `codec` of the tokens.
+        acoustic: the tokens.
+        device: where the network is.
+
+    Raises:
+        DataMismatch: if the listener is no Whisper, or the codec not the tokens' or no mel codec.
+    """
+
+    def __init__(self, recipe: SoundStormRecipe, acoustic: TokenSpec, device: torch.device) -> None:
+        if not recipe.encoder.startswith(PREFIX):
+            raise DataMismatch(
+                f"SoundStorm learns from what a Whisper hears: --encoder {PREFIX}FOLDER, not "
+                f"{recipe.encoder}"
+            )
+        if not recipe.codec:
+            raise DataMismatch(
+                "what SoundStorm speaks can be heard only through the codec of its tokens: name "
+                "it with --codec"
+            )
+        self._codebooks = codebooks_of(recipe.codec, acoustic).to(device)
+        made_by = model_folder(recipe.codec, "codec")
+        if not (made_by / CONFIG_NAME).is_file():
+            raise DataMismatch(
+                f"what SoundStorm speaks can be heard only through a mel codec, as `train --model "
+                f"codec` makes them, and {recipe.codec} is none"
+            )
+        codec, _ = load_mel_codec(made_by)
+        folder = Path(recipe.encoder.removeprefix(PREFIX))
+        self._recipe, self._device = recipe, device
+        self._listener = Listener(codec, folder).to(device)
+        self._fingerprint = hash_file(folder / "model.bin")
+
+    def mark(self, settings: TrainingSettings) -> TrainingSettings:
+        """With the listener's fingerprint among them."""
+        return replace(
+            settings, recipe={**settings.recipe, "encoder_fingerprint": self._fingerprint}
+        )
+
+    def hear(self, network: SoundStorm, batch: HeardBatch) -> Heard:
+        """Speak a batch again and listen.
+
+        A third of the batches have the true first level, a third one that is sampled as decoding
+        does it; in the others it is the likeliest, and taught, too.
+        """
+        rows = batch.rows.to(self._device)
+        generator = torch.Generator().manual_seed(batch.seeds[0])
+        kind = int(torch.randint(3, (), generator=generator))
+        first = None
+        if kind == 0:
+            first = rows.acoustic[..., 0]
+        elif kind == 1:
+            first = sample_first(network, rows, passes=FIRST_PASSES, seeds=batch.seeds)
+        return self._speak(network, rows, first, batch.texts)
+
+    def loss(self, heard: Heard) -> Tensor:
+        """Scalar with gradients."""
+        recipe = self._recipe
+        return (
+            recipe.difference_weight * heard.difference
+            + recipe.divergence_weight * heard.divergence
+        )
+
+    @torch.no_grad()
+    def validate(
+        self, network: SoundStorm, valid: TokenStore, settings: TrainingSettings
+    ) -> dict[str, float]:
+        """Means over the first utterances of a validation set, decoded by the likeliest codes."""
+        windows = HeardWindows(valid, settings, 1)
+        longest = int(LONGEST_SECONDS * float(valid.acoustic_spec.frame_rate))
+        means = Means()
+        count = min(VALIDATED, settings.valid_examples)
+        for index, length in enumerate(np.minimum(valid.lengths[:count], longest).tolist()):
+            seed = derive_seed(0, "validation", index)
+            batch = windows.batch([Window(example=index, start=0, length=length, seed=seed)])
+            heard = self._speak(network, batch.rows.to(self._device), None, batch.texts)
+            for name, mean, weight in heard.means():
+                means.add(name, mean, weight)
+        return means.summary()
+
+    def _speak(
+        self,
+        network: SoundStorm,
+        rows: PromptedRows,
+        first: Tensor | None,
+        texts: Sequence[str | None],
+    ) -> Heard:
+        levels = min(DECODED_LEVELS, network.config.levels)
+        quantised = unroll(
+            network, rows, self._codebooks, levels=levels, graded=GRADED_LEVELS, first=first
+        )
+        heard: Heard = self._listener(quantised, rows, texts)
+        return heard
