@@ -193,7 +193,7 @@ class SoundStormTask(Task[TokenBatch]):
         if recipe.encoder:
             self._listening = Listening(recipe, store.acoustic_spec, device)
             self.settings = self._listening.mark(settings)
-            windows = HeardWindows(store, settings, recipe.heard_utterances)
+            windows = HeardWindows(store, settings, recipe.heard_utterances, levels)
         self.data = TokenWindows(store, settings, levels, recipe.practice(levels), windows)
         self.data_fingerprint = store.fingerprint
 

@@ -65,8 +65,10 @@ class HeardBatch:
 class HeardWindows:
     """The utterances that each step listens to, as whole as Whisper hears them."""
 
-    def __init__(self, store: TokenStore, settings: TrainingSettings, utterances: int) -> None:
-        self._store = store
+    def __init__(
+        self, store: TokenStore, settings: TrainingSettings, utterances: int, levels: int
+    ) -> None:
+        self._store, self._levels = store, levels
         rate = float(store.acoustic_spec.frame_rate)
         self._sampler = WindowSampler(
             store.lengths,
@@ -89,12 +91,13 @@ class HeardWindows:
 
     def batch(self, windows: Sequence[Window]) -> HeardBatch:
         lengths = torch.tensor([window.length for window in windows])
-        B, T, Q = len(windows), int(lengths.max()), self._store.acoustic_spec.levels
+        B, T, Q = len(windows), int(lengths.max()), self._levels
         semantic, acoustic = np.zeros((B, T), np.int64), np.zeros((B, T, Q), np.int64)
         texts, prompts = [], []
         for row, window in enumerate(windows):
             codes, frames = self._store.slice(window.example, window.start, window.length)
-            semantic[row, : window.length], acoustic[row, : window.length] = codes, frames
+            semantic[row, : window.length] = codes
+            acoustic[row, : window.length] = frames[:, :Q]
             whole = window.length == self._store.lengths[window.example]
             texts.append(self._store.texts[window.example] if whole else None)
             generator = torch.Generator().manual_seed(window.seed)
@@ -180,7 +183,7 @@ class Listening:
         self, network: SoundStorm, valid: TokenStore, settings: TrainingSettings
     ) -> dict[str, float]:
         """Means over the first utterances of a validation set, decoded by the likeliest codes."""
-        windows = HeardWindows(valid, settings, 1)
+        windows = HeardWindows(valid, settings, 1, network.config.levels)
         longest = int(LONGEST_SECONDS * float(valid.acoustic_spec.frame_rate))
         means = Means()
         count = min(VALIDATED, settings.valid_examples)
