@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.errors import DataMismatch
-from stages.nn.ctranslate2 import read_ctranslate2
-from stages.semantic.whisper_part import WhisperPart
+from stages.semantic.whisper_part import WhisperPart, read_part
 
 LONGEST = 448
 """Tokens that a Whisper reads, those before the text among them."""
@@ -53,10 +52,7 @@ def load_decoder(folder: Path) -> WhisperDecoder:
     Raises:
         DataMismatch: if the folder holds none.
     """
-    weights = read_ctranslate2(folder / "model.bin", prefix="decoder/")
-    if "decoder/position_encodings/encodings" not in weights:
-        raise DataMismatch(f"{folder} holds no Whisper model, but another one of CTranslate2's")
-    return WhisperDecoder(weights)
+    return WhisperDecoder(read_part(folder, "decoder", needed="position_encodings/encodings"))
 
 
 class WhisperText:

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.errors import DataMismatch
-from stages.nn.ctranslate2 import read_ctranslate2
-from stages.semantic.whisper_part import WhisperPart
+from stages.semantic.whisper_part import WhisperPart, read_part
 
 SAMPLE_RATE = 16_000
 HOP = 160
@@ -135,7 +133,4 @@ def load_ear(folder: Path) -> WhisperEar:
     Raises:
         DataMismatch: if the folder holds none.
     """
-    weights = read_ctranslate2(folder / "model.bin", prefix="encoder/")
-    if "encoder/conv1/weight" not in weights:
-        raise DataMismatch(f"{folder} holds no Whisper model, but another one of CTranslate2's")
-    return WhisperEar(weights)
+    return WhisperEar(read_part(folder, "encoder", needed="conv1/weight"))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from stages.errors import DataMismatch
+from stages.nn.ctranslate2 import read_ctranslate2
 
 _HEAD_WIDTH = 64
 """Of all sizes of Whisper."""
@@ -56,6 +61,23 @@ class WhisperPart(nn.Module):
         )
         k, v = self.linear(other, f"{block}/attention/linear_1").chunk(2, dim=-1)
         return self.linear(_attend(q, k, v), f"{block}/attention/linear_2")
+
+
+def read_part(folder: Path, part: str, *, needed: str) -> dict[str, Tensor]:
+    """The variables of a Whisper's `encoder` or `decoder`, for `WhisperPart`.
+
+    Args:
+        folder: of a model in CTranslate2's format.
+        part: which of the two.
+        needed: a variable of the part without which it is none.
+
+    Raises:
+        DataMismatch: if the folder holds no Whisper.
+    """
+    weights = read_ctranslate2(folder / "model.bin", prefix=f"{part}/")
+    if f"{part}/{needed}" not in weights:
+        raise DataMismatch(f"{folder} holds no Whisper model, but another one of CTranslate2's")
+    return weights
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:

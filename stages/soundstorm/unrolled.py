@@ -89,12 +89,12 @@ def unroll(
     padding = None if padding is None else padding.to(tokens.device)
     total = torch.zeros(*generated.shape, codebooks.shape[2], device=tokens.device)
     for level in range(levels):
-        passing = level < graded
+        passing = level < graded and torch.is_grad_enabled()
         if level == 0 and first is not None:
             codes = torch.where(generated, first, rows.acoustic[..., 0])
             entries = codebooks[0][codes]
         else:
-            with torch.set_grad_enabled(passing and torch.is_grad_enabled()):
+            with torch.set_grad_enabled(passing):
                 features = network.features(tokens, rows.semantic, padding)
                 logits = network.head(level, features).float()  # [B, T, C]
             codes = torch.where(generated, logits.argmax(dim=-1), rows.acoustic[..., level])

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stages.errors import DataMismatch, RowFailure
 from stages.semantic.rates import align_semantic
@@ -24,6 +26,7 @@ from stages.shards.provenance import hash_json
 from stages.shards.rows import row_problem
 from stages.shards.source import RowSource
 from stages.shards.spec import TokenSpec
+from stages.training.windows import Window
 
 INDEX_NAME = "index.json"
 Tokens = NDArray[np.uint16]
@@ -81,6 +84,22 @@ class TokenStore:
         first = int(self.offsets[example]) + start
         span = np.s_[first : first + length]
         return self.semantic[span], self.acoustic[span]
+
+    def padded(self, windows: Sequence[Window], levels: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Windows as one batch, 0 at padding.
+
+        Returns:
+            Semantic `[B, T]`, leading levels of acoustic `[B, T, levels]`, and `[B]` lengths, all
+            int64, T the longest.
+        """
+        lengths = torch.tensor([window.length for window in windows])
+        B, T = len(windows), int(lengths.max())
+        semantic, acoustic = np.zeros((B, T), np.int64), np.zeros((B, T, levels), np.int64)
+        for row, window in enumerate(windows):
+            codes, frames = self.slice(window.example, window.start, window.length)
+            semantic[row, : window.length] = codes
+            acoustic[row, : window.length] = frames[:, :levels]
+        return torch.from_numpy(semantic), torch.from_numpy(acoustic), lengths
 
 
 def fingerprint_of(source: RowSource) -> str:

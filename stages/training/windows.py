@@ -105,15 +105,19 @@ def speaker_weights(speakers: Sequence[str | None], power: float) -> NDArray[np.
     return np.array([mean if s is None else each[s] for s in speakers], np.float64)
 
 
+def deal(windows: Sequence[Window], *, rank: int, world: int) -> list[Window]:
+    """One process's windows of a step, longest first."""
+    return sorted(windows, key=lambda window: (-window.length, window.seed))[rank::world]
+
+
 def share(windows: Sequence[Window], *, rank: int, world: int, budget: int) -> list[list[Window]]:
     """One process's micro-batches of a step: windows of like length, at most `budget` units each.
 
     Padding counts towards the budget; a window longer than it goes alone. The windows are dealt
     longest first, so that all the processes have about the same work.
     """
-    order = sorted(windows, key=lambda window: (-window.length, window.seed))[rank::world]
     batches: list[list[Window]] = []
-    for window in order:
+    for window in deal(windows, rank=rank, world=world):
         last = batches[-1] if batches else None
         if last is None or (len(last) + 1) * last[0].length > budget:
             batches.append([window])

@@ -72,16 +72,10 @@ def collate(
         level_of: the masks' levels by window, instead of random ones.
         practice: which masks are drawn more often than the paper's.
     """
-    lengths = torch.tensor([window.length for window in windows])
-    T = int(lengths.max())
-    semantic = np.zeros((len(windows), T), np.int64)
-    acoustic = np.zeros((len(windows), T, levels), np.int64)
+    semantic, acoustic, lengths = store.padded(windows, levels)
     masks = []
-    masked = torch.zeros(len(windows), T, dtype=torch.bool)
+    masked = torch.zeros(semantic.shape, dtype=torch.bool)
     for row, window in enumerate(windows):
-        codes, frames = store.slice(window.example, window.start, window.length)
-        semantic[row, : window.length] = codes
-        acoustic[row, : window.length] = frames[:, :levels]
         generator = torch.Generator().manual_seed(window.seed)
         mask = draw_mask(lengths[row : row + 1], levels, generator, practice)
         if level_of is not None:
@@ -91,8 +85,8 @@ def collate(
         if torch.rand((), generator=generator) < practice.drop_semantic:
             semantic[row] = store.semantic_spec.codebook_size  # the network's `no_condition`
     return TokenBatch(
-        semantic=torch.from_numpy(semantic),
-        acoustic=torch.from_numpy(acoustic),
+        semantic=semantic,
+        acoustic=acoustic,
         mask=TrainingMask(
             lengths=lengths,
             delimiter=torch.cat([mask.delimiter for mask in masks]),
@@ -191,7 +185,7 @@ class SoundStormTask(Task[TokenBatch]):
         self._listening: Listening | None = None
         windows = None
         if recipe.encoder:
-            self._listening = Listening(recipe, store.acoustic_spec, device)
+            self._listening = Listening(recipe, device)
             self.settings = self._listening.mark(settings)
             windows = HeardWindows(store, settings, recipe.heard_utterances, levels)
         self.data = TokenWindows(store, settings, levels, recipe.practice(levels), windows)

@@ -18,7 +18,6 @@ from stages.nn.model_file import CONFIG_NAME
 from stages.semantic.encoders.whisper import PREFIX
 from stages.semantic.whisper_ear import HEARD_SECONDS
 from stages.shards.provenance import hash_file
-from stages.shards.spec import TokenSpec
 from stages.soundstorm.listening import Heard, Listener
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.unrolled import PromptedRows, sample_first, unroll
@@ -26,9 +25,8 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.tasks.means import Means
 from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
-from stages.training.tasks.token_models import codebooks_of
 from stages.training.token_store import TokenStore
-from stages.training.windows import Window, WindowSampler
+from stages.training.windows import Window, WindowSampler, deal
 
 LONGEST_SECONDS = HEARD_SECONDS - 2
 """Of an utterance that is heard whole: some silence has to come after it."""
@@ -83,33 +81,26 @@ class HeardWindows:
 
     def dealt(self, step: int, rank: int, world: int, parts: int) -> list[HeardBatch | None]:
         """This process's utterances of a step, those of like length together, in `parts` parts."""
-        windows = sorted(self._sampler.windows(step), key=lambda each: (-each.length, each.seed))
-        mine = windows[rank::world]
+        mine = deal(self._sampler.windows(step), rank=rank, world=world)
         ends = [len(mine) * part // parts for part in range(parts + 1)]
         dealt = (mine[start:end] for start, end in pairwise(ends))
-        return [self.batch(part) if part else None for part in dealt]
+        return [collate_heard(self._store, part, self._levels) if part else None for part in dealt]
 
-    def batch(self, windows: Sequence[Window]) -> HeardBatch:
-        lengths = torch.tensor([window.length for window in windows])
-        B, T, Q = len(windows), int(lengths.max()), self._levels
-        semantic, acoustic = np.zeros((B, T), np.int64), np.zeros((B, T, Q), np.int64)
-        texts, prompts = [], []
-        for row, window in enumerate(windows):
-            codes, frames = self._store.slice(window.example, window.start, window.length)
-            semantic[row, : window.length] = codes
-            acoustic[row, : window.length] = frames[:, :Q]
-            whole = window.length == self._store.lengths[window.example]
-            texts.append(self._store.texts[window.example] if whole else None)
-            generator = torch.Generator().manual_seed(window.seed)
-            share_given = float(torch.rand((), generator=generator)) * LONGEST_PROMPT
-            prompts.append(int(share_given * window.length))
-        rows = PromptedRows(
-            semantic=torch.from_numpy(semantic),
-            acoustic=torch.from_numpy(acoustic),
-            lengths=lengths,
-            prompts=torch.tensor(prompts),
-        )
-        return HeardBatch(rows=rows, texts=texts, seeds=[window.seed for window in windows])
+
+def collate_heard(store: TokenStore, windows: Sequence[Window], levels: int) -> HeardBatch:
+    """Put windows into one batch and draw each one's prompt from its own seed."""
+    semantic, acoustic, lengths = store.padded(windows, levels)
+    texts, prompts = [], []
+    for window in windows:
+        whole = window.length == store.lengths[window.example]
+        texts.append(store.texts[window.example] if whole else None)
+        generator = torch.Generator().manual_seed(window.seed)
+        share_given = float(torch.rand((), generator=generator)) * LONGEST_PROMPT
+        prompts.append(int(share_given * window.length))
+    rows = PromptedRows(
+        semantic=semantic, acoustic=acoustic, lengths=lengths, prompts=torch.tensor(prompts)
+    )
+    return HeardBatch(rows=rows, texts=texts, seeds=[window.seed for window in windows])
 
 
 class Listening:
@@ -117,14 +108,13 @@ class Listening:
 
     Args:
         recipe: with an `encoder` and the `codec` of the tokens.
-        acoustic: the tokens.
         device: where the network is.
 
     Raises:
-        DataMismatch: if the listener is no Whisper, or the codec not the tokens' or no mel codec.
+        DataMismatch: if the listener is no Whisper, or the codec no mel codec.
     """
 
-    def __init__(self, recipe: SoundStormRecipe, acoustic: TokenSpec, device: torch.device) -> None:
+    def __init__(self, recipe: SoundStormRecipe, device: torch.device) -> None:
         if not recipe.encoder.startswith(PREFIX):
             raise DataMismatch(
                 f"SoundStorm learns from what a Whisper hears: --encoder {PREFIX}FOLDER, not "
@@ -135,13 +125,13 @@ class Listening:
                 "what SoundStorm speaks can be heard only through the codec of its tokens: name "
                 "it with --codec"
             )
-        self._codebooks = codebooks_of(recipe.codec, acoustic).to(device)
         made_by = model_folder(recipe.codec, "codec")
         if not (made_by / CONFIG_NAME).is_file():
             raise DataMismatch(
                 f"what SoundStorm speaks can be heard only through a mel codec, as `train --model "
                 f"codec` makes them, and {recipe.codec} is none"
             )
+        # That it made the tokens has been seen to where embeddings start from it.
         codec, _ = load_mel_codec(made_by)
         folder = Path(recipe.encoder.removeprefix(PREFIX))
         self._recipe, self._device = recipe, device
@@ -183,13 +173,13 @@ class Listening:
         self, network: SoundStorm, valid: TokenStore, settings: TrainingSettings
     ) -> dict[str, float]:
         """Means over the first utterances of a validation set, decoded by the likeliest codes."""
-        windows = HeardWindows(valid, settings, 1, network.config.levels)
         longest = int(LONGEST_SECONDS * float(valid.acoustic_spec.frame_rate))
         means = Means()
         count = min(VALIDATED, settings.valid_examples)
         for index, length in enumerate(np.minimum(valid.lengths[:count], longest).tolist()):
             seed = derive_seed(0, "validation", index)
-            batch = windows.batch([Window(example=index, start=0, length=length, seed=seed)])
+            window = Window(example=index, start=0, length=length, seed=seed)
+            batch = collate_heard(valid, [window], network.config.levels)
             heard = self._speak(network, batch.rows.to(self._device), None, batch.texts)
             for name, mean, weight in heard.means():
                 means.add(name, mean, weight)
@@ -203,8 +193,9 @@ class Listening:
         texts: Sequence[str | None],
     ) -> Heard:
         levels = min(DECODED_LEVELS, network.config.levels)
+        codebooks = self._listener.codec.quantizer.codebooks
         quantised = unroll(
-            network, rows, self._codebooks, levels=levels, graded=GRADED_LEVELS, first=first
+            network, rows, codebooks, levels=levels, graded=GRADED_LEVELS, first=first
         )
         heard: Heard = self._listener(quantised, rows, texts)
         return heard
