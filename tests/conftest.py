@@ -109,3 +109,13 @@ def new_processes() -> Callable[[], list[BaseProcess]]:
     """Child processes that a test has started: others may leave some that wait for more work."""
     before = set(multiprocessing.active_children())
     return lambda: [child for child in multiprocessing.active_children() if child not in before]
+
+
+@pytest.fixture(scope="session")
+def whisper_folder() -> Path:
+    """A real Whisper, which `make whisper` fetches; SOUNDSTORM_WHISPER names another folder."""
+    default = Path(__file__).resolve().parents[1] / "assets-cache" / "whisper-tiny"
+    folder = Path(os.environ.get("SOUNDSTORM_WHISPER", default))
+    if not (folder / "model.bin").is_file():
+        pytest.skip(f"no Whisper in {folder}: run make whisper, or set SOUNDSTORM_WHISPER")
+    return folder

@@ -175,15 +175,19 @@ def decode(
 
 @torch.inference_mode()
 def decode_padded(
-    network: SoundStorm, requests: Sequence[DecodeRequest], options: DecodeOptions
+    network: SoundStorm,
+    requests: Sequence[DecodeRequest],
+    options: DecodeOptions,
+    *,
+    frames: int = 0,
 ) -> list[Decoded]:
     """As `decode`, but in one ragged batch on any device: the network runs once a pass for all.
 
     A row's schedule and random numbers are its own, so only the rounding of sums may tell the
-    batch from its rows.
+    batch from its rows. `frames` is the least that rows are padded to.
     """
     options.check(network.config)
-    state = _State(network, requests, options)
+    state = _State(network, requests, options, frames)
     for term in terms(options.iterations):
         _decode_term(network, state, term, options)
     return state.results(len(options.iterations))
@@ -193,12 +197,16 @@ class _State:
     """The tokens of a batch as they fill up, and what stays the same meanwhile."""
 
     def __init__(
-        self, network: SoundStorm, requests: Sequence[DecodeRequest], options: DecodeOptions
+        self,
+        network: SoundStorm,
+        requests: Sequence[DecodeRequest],
+        options: DecodeOptions,
+        frames: int,
     ) -> None:
         device = network.semantic_table.device
         self.lengths = [len(request.semantic) for request in requests]
         self.prompts = [len(request.prompt) for request in requests]
-        B, T = len(requests), max(self.lengths)
+        B, T = len(requests), max(*self.lengths, frames)
         mask_token = network.config.mask_token
         # On the CPU first: one copy to the device whatever the number of rows.
         semantic = torch.zeros(B, T, dtype=torch.long)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stages.nn.conformer import padding_mask
@@ -30,7 +31,7 @@ class PromptedRows:
     """`[B, T, Q]` int64: the true tokens; any valid ones at padding."""
 
     lengths: Tensor
-    """`[B]` int64 on the CPU, T the longest."""
+    """`[B]` int64 on the CPU, T at least the longest."""
 
     prompts: Tensor
     """`[B]` int64 on the CPU: leading frames that are given, fewer than the length."""
@@ -41,6 +42,15 @@ class PromptedRows:
             self,
             semantic=self.semantic.to(device, non_blocking=True),
             acoustic=self.acoustic.to(device, non_blocking=True),
+        )
+
+    def padded(self, multiple: int) -> PromptedRows:
+        """With T a multiple of `multiple`."""
+        more = -self.acoustic.shape[1] % multiple
+        return replace(
+            self,
+            semantic=F.pad(self.semantic, (0, more)),
+            acoustic=F.pad(self.acoustic, (0, 0, 0, more)),
         )
 
     @property
@@ -134,7 +144,8 @@ def sample_first(
     ]
     training = network.training
     network.eval()
-    decoded = decode_padded(network, requests, DecodeOptions(iterations=(passes,)))
+    options = DecodeOptions(iterations=(passes,))
+    decoded = decode_padded(network, requests, options, frames=rows.acoustic.shape[1])
     network.train(training)
     tokens = rows.acoustic[..., 0].clone()
     for target, row in zip(tokens, decoded, strict=True):

@@ -34,6 +34,9 @@ LONGEST_SECONDS = HEARD_SECONDS - 2
 LONGEST_PROMPT = 1 / 3
 """Of an utterance, at most; prompts are drawn evenly from none to that."""
 
+UNPROMPTED = 1 / 5
+"""Part of the utterances without any prompt."""
+
 DECODED_LEVELS = 8
 """The finer ones hardly say anything of the words (`docs/models.md`)."""
 
@@ -42,6 +45,10 @@ GRADED_LEVELS = 5
 
 FIRST_PASSES = 6
 """In which the first level is filled where it is sampled."""
+
+PADDED = 256
+"""On a GPU, rows get a multiple of so many frames: convolutions are planned anew for each length,
+and there planning takes far longer than convolving."""
 
 VALIDATED = 24
 """Utterances that validation listens to, at most."""
@@ -95,7 +102,8 @@ def collate_heard(store: TokenStore, windows: Sequence[Window], levels: int) -> 
         whole = window.length == store.lengths[window.example]
         texts.append(store.texts[window.example] if whole else None)
         generator = torch.Generator().manual_seed(window.seed)
-        share_given = float(torch.rand((), generator=generator)) * LONGEST_PROMPT
+        drawn = float(torch.rand((), generator=generator))
+        share_given = max(0.0, (drawn - UNPROMPTED) / (1 - UNPROMPTED)) * LONGEST_PROMPT
         prompts.append(int(share_given * window.length))
     rows = PromptedRows(
         semantic=semantic, acoustic=acoustic, lengths=lengths, prompts=torch.tensor(prompts)
@@ -151,6 +159,8 @@ class Listening:
         does it; in the others it is the likeliest, and taught, too.
         """
         rows = batch.rows.to(self._device)
+        if self._device.type != "cpu":
+            rows = rows.padded(PADDED)
         generator = torch.Generator().manual_seed(batch.seeds[0])
         kind = int(torch.randint(3, (), generator=generator))
         first = None

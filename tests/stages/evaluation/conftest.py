@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -169,14 +168,4 @@ def model_folder(tmp_path: Path, tone_codec: Codec, semantic_spec: TokenSpec) ->
         semantic=semantic_spec,
         acoustic=tone_codec.spec,
     )
-    return folder
-
-
-@pytest.fixture(scope="session")
-def whisper_folder() -> Path:
-    """A real Whisper, which `make whisper` fetches; SOUNDSTORM_WHISPER names another folder."""
-    default = Path(__file__).resolve().parents[3] / "assets-cache" / "whisper-tiny"
-    folder = Path(os.environ.get("SOUNDSTORM_WHISPER", default))
-    if not (folder / "model.bin").is_file():
-        pytest.skip(f"no Whisper in {folder}: run make whisper, or set SOUNDSTORM_WHISPER")
     return folder

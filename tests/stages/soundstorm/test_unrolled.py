@@ -98,3 +98,17 @@ def test_the_first_level_is_sampled_as_decoding_samples_it(
         assert torch.equal(tokens[row, : len(decoded.acoustic)], decoded.acoustic[:, 0])
     assert torch.equal(tokens[0, :4], rows.acoustic[0, :4, 0])
     assert not torch.equal(tokens, sample_first(network, rows, passes=4, seeds=[7, 8]))
+
+
+def test_more_padding_changes_nothing(network: SoundStorm) -> None:
+    rows, books = make_rows([9, 6], [2, 0]), make_codebooks()
+    longer = rows.padded(16)
+    assert longer.semantic.shape == (2, 16)
+    assert longer.acoustic.shape == (2, 16, LEVELS)
+    assert longer.padded(8).acoustic.shape == longer.acoustic.shape
+    first = sample_first(network, rows, passes=3, seeds=[4, 7])
+    other = sample_first(network, longer, passes=3, seeds=[4, 7])
+    assert torch.equal(other[:, :9][rows.real], first[rows.real])
+    made = unroll(network, rows, books, levels=3, graded=0, first=first)
+    again = unroll(network, longer, books, levels=3, graded=0, first=other)
+    torch.testing.assert_close(again[:, :9][rows.real], made[rows.real])

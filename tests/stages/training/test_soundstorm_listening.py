@@ -49,6 +49,7 @@ def test_utterances_are_whole_and_have_their_texts_and_prompts(
             shares.append(prompt / length)
     assert 0.25 < max(shares) <= 1 / 3
     assert min(shares) < 0.05
+    assert 12 < shares.count(0.0) < 35  # a fifth
     (batch,) = windows.dealt(0, 0, 1, 1)
     assert batch is not None
     for row, (length, text) in enumerate(zip(batch.rows.lengths, batch.texts, strict=True)):
