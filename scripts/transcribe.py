@@ -9,14 +9,15 @@ Texts that are there stay. What a recogniser wrote is good enough to teach by wh
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from soundstorm_cli.common import say, say_failures
+from soundstorm_cli.common import run_script
+from stages.audio.manifests import write_manifest
 from stages.audio.reading import read_audio
 from stages.audio.sources import find_utterances
-from stages.errors import RowFailure, SoundStormError
+from stages.errors import RowFailure
 from stages.evaluation.judges.registry import KINDS, HearingOptions, load_judges
 from stages.evaluation.measure import SAMPLE_RATE
 
@@ -25,11 +26,9 @@ def write_texts(asked: argparse.Namespace) -> list[tuple[str, str]]:
     """Write the manifest; gives the recordings that failed (id, reason)."""
     utterances = find_utterances(asked.inputs)
     (judge,) = load_judges(HearingOptions(judges=(asked.judge,), language=asked.language))
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
     failures = []
-    with asked.output.open("w", newline="") as file:
-        lines = csv.writer(file, delimiter="\t")
-        lines.writerow(["id", "audio", "speaker", "text"])
+
+    def lines() -> Iterator[tuple[str, str, str | None, str | None]]:
         for utterance in utterances:
             text = utterance["text"]
             if not text:
@@ -38,10 +37,9 @@ def write_texts(asked: argparse.Namespace) -> list[tuple[str, str]]:
                 except RowFailure as failure:
                     failures.append((utterance["id"], str(failure)))
                     continue
-            spoken = " ".join(text.split())
-            lines.writerow(
-                [utterance["id"], utterance["audio"], utterance["speaker"] or "", spoken]
-            )
+            yield utterance["id"], utterance["audio"], utterance["speaker"], text
+
+    write_manifest(asked.output, lines())
     return failures
 
 
@@ -53,14 +51,9 @@ def main() -> int:
     parser.add_argument("--language", default="en", help="two letters")
     parser.add_argument("--output", "-o", type=Path, required=True, help="the manifest to write")
     asked = parser.parse_args()
-    name = "transcribe"
-    try:
-        failures = write_texts(asked)
-    except SoundStormError as error:
-        say(f"{name}: {error}")
-        return error.exit_code
-    say_failures(name, failures)
-    return 1 if failures else 0
+    if asked.output.suffix.lower() != ".tsv":
+        parser.error(f"the manifest is a table parted by tabs: {asked.output} must end in .tsv")
+    return run_script("transcribe", lambda: write_texts(asked))
 
 
 if __name__ == "__main__":

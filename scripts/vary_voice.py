@@ -10,9 +10,8 @@ and, equalised, the seed.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,11 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from soundstorm_cli.common import say, say_failures
+from soundstorm_cli.common import run_script
+from stages.audio.manifests import write_manifest
 from stages.audio.reading import read_audio
 from stages.audio.sources import find_utterances
-from stages.errors import RowFailure, SoundStormError
+from stages.errors import RowFailure
 from stages.training.seeds import numpy_generator
 
 SAMPLE_RATE = 16_000
@@ -56,22 +56,22 @@ def equalise(
 def write_copies(asked: argparse.Namespace) -> list[tuple[str, str]]:
     """Write the copies and their manifest; gives the recordings that failed (id, reason)."""
     utterances = find_utterances(asked.inputs)
-    asked.output.mkdir(parents=True, exist_ok=True)
     failures = []
-    with (asked.output / "manifest.tsv").open("w", newline="") as file:
-        lines = csv.writer(file, delimiter="\t")
-        lines.writerow(["id", "audio", "speaker", "text"])
+
+    def lines() -> Iterator[tuple[str, str, str | None, str | None]]:
         for utterance in utterances:
             try:
-                lines.writerow(write_copy(utterance, asked))
+                yield write_copy(utterance, asked)
             except RowFailure as failure:
                 failures.append((utterance["id"], str(failure)))
+
+    write_manifest(asked.output / "manifest.tsv", lines())
     return failures
 
 
 def write_copy(
     utterance: Mapping[str, Any], asked: argparse.Namespace
-) -> tuple[str, str, str, str]:
+) -> tuple[str, str, str | None, str | None]:
     """Write one copy; gives its line of the manifest."""
     speed = f"@{float(asked.speed):g}"
     mark = f"{speed}e{asked.seed}" if asked.equalise else speed
@@ -84,9 +84,8 @@ def write_copy(
     path = asked.output / name
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, copy.clip(-1, 1), SAMPLE_RATE)
-    speaker = utterance.get("speaker")
-    text = utterance.get("text") or ""
-    return utterance["id"] + mark, name, speaker + mark if speaker else "", text
+    speaker = utterance["speaker"]
+    return utterance["id"] + mark, name, speaker and speaker + mark, utterance["text"]
 
 
 def main() -> int:
@@ -104,14 +103,7 @@ def main() -> int:
         parser.error(f"a speed of {asked.speed} is not between 1/2 and 2")
     if not 0 <= asked.equalise <= 20:
         parser.error(f"a deviation of {asked.equalise} dB is not between 0 and 20")
-    name = "vary-voice"
-    try:
-        failures = write_copies(asked)
-    except SoundStormError as error:
-        say(f"{name}: {error}")
-        return error.exit_code
-    say_failures(name, failures)
-    return 1 if failures else 0
+    return run_script("vary-voice", lambda: write_copies(asked))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stages.errors import DataMismatch
+from stages.errors import DataMismatch, SoundStormError
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -232,6 +232,17 @@ def say_failures(name: str, failures: Sequence[tuple[str, str]]) -> None:
         say(f"{name}: {row_id}: {reason}")
     if len(failures) > SHOWN_FAILURES:
         say(f"{name}: ... and {len(failures) - SHOWN_FAILURES} more failures")
+
+
+def run_script(name: str, work: Callable[[], Sequence[tuple[str, str]]]) -> int:
+    """Do a script's work, which gives the rows that failed (id, reason); gives the exit code."""
+    try:
+        failures = work()
+    except SoundStormError as error:
+        say(f"{name}: {error}")
+        return error.exit_code
+    say_failures(name, failures)
+    return 1 if failures else 0
 
 
 def show_tables(grids: Sequence[Grid], *, to_stderr: bool) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.errors import DataMismatch
+from stages.shards.writer import atomic_path
 
 MANIFEST_SUFFIXES = frozenset({".tsv", ".csv", ".jsonl", ".ndjson"})
 
@@ -143,3 +144,27 @@ def table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]
             yield reader.line_num, dict(zip(header, cells, strict=False))
     except csv.Error as error:
         raise DataMismatch(f"{path} line {reader.line_num} cannot be read: {error}") from None
+
+
+def write_manifest(path: Path, lines: Iterable[tuple[str, str, str | None, str | None]]) -> None:
+    """Write a TSV manifest, whole or not at all.
+
+    Args:
+        path: of the manifest, its name ending in `.tsv`.
+        lines: id, audio, speaker and text of each utterance; white space in a text becomes single
+            blanks.
+
+    Raises:
+        DataMismatch: if an id, path or speaker holds what parts the cells of a line.
+        StageFailure: if it cannot be written.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        file.write("id\taudio\tspeaker\ttext\n")
+        for name, audio, speaker, text in lines:
+            cells = (name, audio, speaker or "", " ".join((text or "").split()))
+            if any(mark in cell for cell in cells for mark in "\t\n\r"):
+                raise DataMismatch(
+                    f"{name!r} cannot be a line of {path}: there is a tab or a line's end in its "
+                    "id, path or speaker"
+                )
+            file.write("\t".join(cells) + "\n")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.shards.reader import open_rows
+from tests.scripts import run_script
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    script = REPOSITORY / "scripts" / "shuffle_semantic.py"
-    command = [sys.executable, str(script), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+run = partial(run_script, "shuffle_semantic.py")
 
 
 def test_only_the_order_after_the_prompt_changes(pipeline, tmp_path: Path) -> None:

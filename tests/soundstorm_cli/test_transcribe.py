@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.scripts import run_script
 
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    script = REPOSITORY / "scripts" / "transcribe.py"
-    command = [sys.executable, str(script), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+run = partial(run_script, "transcribe.py")
 
 
 def rows_of(manifest: Path) -> list[dict[str, str]]:
@@ -73,6 +66,9 @@ def test_what_it_cannot_use_is_told(spoken: Path, tmp_path: Path) -> None:
     assert nobody.stderr.startswith("transcribe: ")
     assert len(nobody.stderr.splitlines()) == 1
     assert not told.exists()
+    no_table = run(spoken, "--judge", "whisper:base", "-o", tmp_path / "told.csv")
+    assert no_table.returncode == 2
+    assert "must end in .tsv" in no_table.stderr
     nowhere = run(tmp_path / "nowhere", "--judge", "whisper:base", "-o", told)
     assert nowhere.returncode == 2
     assert not told.exists()

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.scripts import run_script
 
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    script = REPOSITORY / "scripts" / "vary_voice.py"
-    command = [sys.executable, str(script), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+run = partial(run_script, "vary_voice.py")
 
 
 def vary(
@@ -28,19 +21,19 @@ def vary(
     """A manifest of one recording, `x/a` by ann, copied; the copy's row and file."""
     soundfile.write(folder / "a.wav", recording, 16_000)
     manifest = folder / "in.tsv"
-    manifest.write_text("id\taudio\tspeaker\ttext\nx/a\ta.wav\tann\tyes\n")
+    manifest.write_text('id\taudio\tspeaker\ttext\nx/a\ta.wav\tann\t"yes"\n')
     output = folder / "copies"
     done = run(manifest, "-o", output, *options)
     assert done.returncode == 0, done.stderr
     with (output / "manifest.tsv").open() as file:
-        (row,) = csv.DictReader(file, delimiter="\t")
+        (row,) = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     return row, output / row["audio"]
 
 
 def test_copies_are_longer_and_lower(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
     row, copy = vary(tone, tmp_path, "--speed", "8/10")
-    assert (row["id"], row["speaker"], row["text"]) == ("x/a@0.8", "ann@0.8", "yes")
+    assert (row["id"], row["speaker"], row["text"]) == ("x/a@0.8", "ann@0.8", '"yes"')
     samples, rate = soundfile.read(copy)
     assert (len(samples), rate) == (20_000, 16_000)
     loudest = np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from stages.audio.manifests import write_manifest
 from stages.audio.sources import find_utterances
 from stages.errors import DataMismatch
 
@@ -239,3 +240,29 @@ def test_the_real_manifest_just_works(shared: Path) -> None:
     rows = find_utterances([str(shared / "data/train.tsv")])
     assert len(rows) > 1000
     assert all(Path(row["audio"]).is_file() for row in rows[::100])
+
+
+def test_a_manifest_that_is_written_is_read_the_same(tmp_path: Path) -> None:
+    manifest = tmp_path / "new" / "all.tsv"
+    write_manifest(
+        manifest,
+        [
+            ("a", "a.wav", "ann", '"Yes," she\tsaid,\n"and 7"'),
+            ("b/c", "b/c.wav", None, None),
+        ],
+    )
+    first, second = find_utterances([str(manifest)])
+    assert first["text"] == '"Yes," she said, "and 7"'
+    assert (first["id"], first["speaker"]) == ("a", "ann")
+    assert first["audio"] == str(tmp_path / "new" / "a.wav")
+    assert (second["id"], second["speaker"], second["text"]) == ("b/c", None, None)
+
+
+def test_a_manifest_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    manifest = tmp_path / "all.tsv"
+    write_manifest(manifest, [("a", "a.wav", None, None)])
+    before = manifest.read_text()
+    with pytest.raises(DataMismatch, match=r"'b\\tc' cannot be a line of .*all\.tsv"):
+        write_manifest(manifest, [("a", "a.wav", None, "no"), ("b\tc", "b.wav", None, None)])
+    assert manifest.read_text() == before
+    assert list(tmp_path.iterdir()) == [manifest]
