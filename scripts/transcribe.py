@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from soundstorm_cli.common import run_script
-from stages.audio.manifests import write_manifest
+from stages.audio.manifests import Line, write_manifest
 from stages.audio.reading import read_audio
 from stages.audio.sources import find_utterances
-from stages.errors import RowFailure
 from stages.evaluation.judges.registry import KINDS, HearingOptions, load_judges
 from stages.evaluation.measure import SAMPLE_RATE
 
@@ -26,21 +26,14 @@ def write_texts(asked: argparse.Namespace) -> list[tuple[str, str]]:
     """Write the manifest; gives the recordings that failed (id, reason)."""
     utterances = find_utterances(asked.inputs)
     (judge,) = load_judges(HearingOptions(judges=(asked.judge,), language=asked.language))
-    failures = []
 
-    def lines() -> Iterator[tuple[str, str, str | None, str | None]]:
-        for utterance in utterances:
-            text = utterance["text"]
-            if not text:
-                try:
-                    text = judge(read_audio(utterance["audio"], sample_rate=SAMPLE_RATE).samples[0])
-                except RowFailure as failure:
-                    failures.append((utterance["id"], str(failure)))
-                    continue
-            yield utterance["id"], utterance["audio"], utterance["speaker"], text
+    def describe(utterance: Mapping[str, Any]) -> Line:
+        text = utterance["text"] or judge(
+            read_audio(utterance["audio"], sample_rate=SAMPLE_RATE).samples[0]
+        )
+        return utterance["id"], utterance["audio"], utterance["speaker"], text
 
-    write_manifest(asked.output, lines())
-    return failures
+    return write_manifest(asked.output, utterances, describe)
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ import soundfile
 import soxr
 
 from soundstorm_cli.common import run_script
-from stages.audio.manifests import write_manifest
+from stages.audio.manifests import Line, write_manifest
 from stages.audio.reading import read_audio
 from stages.audio.sources import find_utterances
-from stages.errors import RowFailure
 from stages.training.seeds import numpy_generator
 
 SAMPLE_RATE = 16_000
@@ -53,25 +52,7 @@ def equalise(
     return np.asarray(filtered / max(1.0, np.abs(filtered).max(initial=0.0)), np.float32)
 
 
-def write_copies(asked: argparse.Namespace) -> list[tuple[str, str]]:
-    """Write the copies and their manifest; gives the recordings that failed (id, reason)."""
-    utterances = find_utterances(asked.inputs)
-    failures = []
-
-    def lines() -> Iterator[tuple[str, str, str | None, str | None]]:
-        for utterance in utterances:
-            try:
-                yield write_copy(utterance, asked)
-            except RowFailure as failure:
-                failures.append((utterance["id"], str(failure)))
-
-    write_manifest(asked.output / "manifest.tsv", lines())
-    return failures
-
-
-def write_copy(
-    utterance: Mapping[str, Any], asked: argparse.Namespace
-) -> tuple[str, str, str | None, str | None]:
+def write_copy(utterance: Mapping[str, Any], asked: argparse.Namespace) -> Line:
     """Write one copy; gives its line of the manifest."""
     speed = f"@{float(asked.speed):g}"
     mark = f"{speed}e{asked.seed}" if asked.equalise else speed
@@ -103,7 +84,14 @@ def main() -> int:
         parser.error(f"a speed of {asked.speed} is not between 1/2 and 2")
     if not 0 <= asked.equalise <= 20:
         parser.error(f"a deviation of {asked.equalise} dB is not between 0 and 20")
-    return run_script("vary-voice", lambda: write_copies(asked))
+    return run_script(
+        "vary-voice",
+        lambda: write_manifest(
+            asked.output / "manifest.tsv",
+            find_utterances(asked.inputs),
+            lambda utterance: write_copy(utterance, asked),
+        ),
+    )
 
 
 if __name__ == "__main__":

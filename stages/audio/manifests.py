@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataMismatch
+from stages.errors import DataMismatch, RowFailure
 from stages.shards.writer import atomic_path
+
+Line = tuple[str, str | None, str | None, str | None]
+"""Id, audio, speaker and text of an utterance, in a manifest that is written."""
 
 MANIFEST_SUFFIXES = frozenset({".tsv", ".csv", ".jsonl", ".ndjson"})
 
@@ -146,25 +149,40 @@ def table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]
         raise DataMismatch(f"{path} line {reader.line_num} cannot be read: {error}") from None
 
 
-def write_manifest(path: Path, lines: Iterable[tuple[str, str, str | None, str | None]]) -> None:
+def write_manifest(
+    path: Path,
+    utterances: Iterable[Mapping[str, Any]],
+    describe: Callable[[Mapping[str, Any]], Line],
+) -> list[tuple[str, str]]:
     """Write a TSV manifest, whole or not at all.
 
     Args:
         path: of the manifest, its name ending in `.tsv`.
-        lines: id, audio, speaker and text of each utterance; white space in a text becomes single
-            blanks.
+        utterances: as `find_utterances` gives them.
+        describe: from one of them to its line; white space in a text becomes single blanks. Those
+            for which it raises RowFailure are left out.
+
+    Returns:
+        Ids and reasons of those left out.
 
     Raises:
         DataMismatch: if an id, path or speaker holds what parts the cells of a line.
         StageFailure: if it cannot be written.
     """
+    failures = []
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         file.write("id\taudio\tspeaker\ttext\n")
-        for name, audio, speaker, text in lines:
-            cells = (name, audio, speaker or "", " ".join((text or "").split()))
+        for utterance in utterances:
+            try:
+                name, audio, speaker, text = describe(utterance)
+            except RowFailure as failure:
+                failures.append((utterance["id"], str(failure)))
+                continue
+            cells = (name, audio or "", speaker or "", " ".join((text or "").split()))
             if any(mark in cell for cell in cells for mark in "\t\n\r"):
                 raise DataMismatch(
                     f"{name!r} cannot be a line of {path}: there is a tab or a line's end in its "
                     "id, path or speaker"
                 )
             file.write("\t".join(cells) + "\n")
+    return failures

@@ -36,11 +36,12 @@ class Waveform:
     """Hz of the file."""
 
 
-def read_audio(path: str, *, sample_rate: int | None, channels: int | None = 1) -> Waveform:
+def read_audio(path: str | None, *, sample_rate: int | None, channels: int | None = 1) -> Waveform:
     """Decode a file, then fit it to a rate and a channel count.
 
     Args:
-        path: of a wav, flac, ogg, opus or mp3 file; its content decides, not its suffix.
+        path: of a wav, flac, ogg, opus or mp3 file; its content decides, not its suffix. None or
+            empty where a row names none.
         sample_rate: Hz to resample to, or None to keep the file's.
         channels: to mix down (mean) or to repeat to, or None to keep the file's.
 
@@ -48,10 +49,12 @@ def read_audio(path: str, *, sample_rate: int | None, channels: int | None = 1) 
         `[C, N]` with N = ceil(source samples * sample_rate / source rate).
 
     Raises:
-        RowFailure: if the file is missing, empty, truncated (but not an Ogg file between two of
-            its pages), damaged, no audio, shorter than `MIN_SECONDS`, or has samples that are no
-            finite numbers.
+        RowFailure: if there is no path, or the file is missing, empty, truncated (but not an Ogg
+            file between two of its pages), damaged, no audio, shorter than `MIN_SECONDS`, or has
+            samples that are no finite numbers.
     """
+    if not path:
+        raise RowFailure("the row names no audio file")
     if "://" in path:
         raise RowFailure(f"{path} is a URI: only files on this machine can be read")
     samples, rate = _decode(path)  # [N, C]

@@ -158,14 +158,8 @@ def _load_portable(name: str, levels: int, vocoder: str | None, device: str) -> 
 
 def _play_file(path: str | None) -> NDArray[np.float32]:
     samples: NDArray[np.float32]
-    (samples,) = read_audio(_named(path), sample_rate=SAMPLE_RATE).samples
+    (samples,) = read_audio(path, sample_rate=SAMPLE_RATE).samples
     return samples
-
-
-def _named(path: str | None) -> str:
-    if not path:
-        raise RowFailure("the row names no audio file")
-    return path
 
 
 class _ThroughCodec:
@@ -176,7 +170,7 @@ class _ThroughCodec:
 
     def __call__(self, path: str | None) -> NDArray[np.float32]:
         codec = self._portable.codec
-        waveform = read_audio(_named(path), sample_rate=codec.sample_rate, channels=codec.channels)
+        waveform = read_audio(path, sample_rate=codec.sample_rate, channels=codec.channels)
         return _decode(codec, encode_waveform(codec, waveform).codes)
 
 

@@ -36,11 +36,13 @@ def test_texts_that_are_there_stay(spoken: Path, tmp_path: Path) -> None:
     (nobody / "model.bin").write_bytes(b"hears nothing")
     (tmp_path / "c.wav").write_bytes(b"no sound")
     with spoken.open("a") as file:
-        file.write("x/c\tc.wav\t\t\n")
+        file.write("x/c\tc.wav\t\t\nx/d\t\t\t\n")
     told = tmp_path / "new" / "told.tsv"
     done = run(spoken, "--judge", f"whisper:{nobody}", "-o", told)
     assert done.returncode == 1
-    assert done.stderr.startswith("transcribe: x/c: ")
+    first, second = done.stderr.splitlines()
+    assert first.startswith("transcribe: x/c: ")
+    assert second == "transcribe: x/d: the row names no audio file"
     assert rows_of(told) == [
         {"id": "x/a", "audio": str(tmp_path / "a.wav"), "speaker": "ann", "text": "yes"}
     ]

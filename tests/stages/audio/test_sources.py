@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from stages.audio.manifests import write_manifest
+from stages.audio.manifests import Line, write_manifest
 from stages.audio.sources import find_utterances
 from stages.errors import DataMismatch
 
@@ -242,27 +243,31 @@ def test_the_real_manifest_just_works(shared: Path) -> None:
     assert all(Path(row["audio"]).is_file() for row in rows[::100])
 
 
+def write_lines(manifest: Path, *lines: Line) -> None:
+    assert write_manifest(manifest, [{"line": line} for line in lines], itemgetter("line")) == []
+
+
 def test_a_manifest_that_is_written_is_read_the_same(tmp_path: Path) -> None:
     manifest = tmp_path / "new" / "all.tsv"
-    write_manifest(
+    write_lines(
         manifest,
-        [
-            ("a", "a.wav", "ann", '"Yes," she\tsaid,\n"and 7"'),
-            ("b/c", "b/c.wav", None, None),
-        ],
+        ("a", "a.wav", "ann", '"Yes," she\tsaid,\n"and 7"'),
+        ("b/c", "b/c.wav", None, None),
+        ("d", None, None, "no sound"),
     )
-    first, second = find_utterances([str(manifest)])
+    first, second, third = find_utterances([str(manifest)])
     assert first["text"] == '"Yes," she said, "and 7"'
     assert (first["id"], first["speaker"]) == ("a", "ann")
     assert first["audio"] == str(tmp_path / "new" / "a.wav")
     assert (second["id"], second["speaker"], second["text"]) == ("b/c", None, None)
+    assert (third["audio"], third["text"]) == (None, "no sound")
 
 
 def test_a_manifest_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
     manifest = tmp_path / "all.tsv"
-    write_manifest(manifest, [("a", "a.wav", None, None)])
+    write_lines(manifest, ("a", "a.wav", None, None))
     before = manifest.read_text()
     with pytest.raises(DataMismatch, match=r"'b\\tc' cannot be a line of .*all\.tsv"):
-        write_manifest(manifest, [("a", "a.wav", None, "no"), ("b\tc", "b.wav", None, None)])
+        write_lines(manifest, ("a", "a.wav", None, "no"), ("b\tc", "b.wav", None, None))
     assert manifest.read_text() == before
     assert list(tmp_path.iterdir()) == [manifest]
