@@ -94,6 +94,24 @@ class FeedForward(nn.Module):
         return hidden
 
 
+def attend(qkv: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of several heads, within each row, with rotary positions.
+
+    Args:
+        qkv: `[B, T, 3, H, D / H]`, queries, keys and values.
+        table: `[2, T, D / H / 2]` from `rotary_table`.
+        mask: `[B, T]` bool, true at real frames; None if all are.
+
+    Returns:
+        `[B, T, D]`.
+    """
+    by_head = qkv.permute(2, 0, 3, 1, 4)  # [3, B, H, T, D / H]
+    q, k = rotate(by_head[:2], table).unbind()
+    keys_mask = None if mask is None else mask[:, None, None, :]
+    attended = F.scaled_dot_product_attention(q, k, by_head[2], attn_mask=keys_mask)
+    return attended.transpose(1, 2).flatten(-2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions."""
 
@@ -102,24 +120,13 @@ class Attention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        # Of a network in another precision it may be another (`stages.nn.precision`).
-        self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
+        # Of a network in another precision it may be another (`stages.nn.tiled_attention`).
+        self.attend: Callable[[Tensor, Tensor, Tensor | None], Tensor] = attend
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend within each row.
-
-        Args:
-            x: `[B, T, D]`.
-            table: `[2, T, D / heads / 2]` from `rotary_table`.
-            mask: `[B, T]` bool, true at real frames; None if all are.
-        """
-        # [B, T, 3 D] -> [3, B, heads, T, D / heads]
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        both, v = qkv.split((2, 1))
-        q, k = rotate(both, table).unbind()
-        keys_mask = None if mask is None else mask[:, None, None, :]
-        attended = self.attend(q, k, v.squeeze(0), attn_mask=keys_mask)
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))  # [B, T, D]
+        """`[B, T, D]` to `[B, T, D]`; see `attend` for `table` and `mask`."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        out: Tensor = self.out(self.attend(qkv, table, mask))
         return out
 
 
@@ -165,7 +172,7 @@ class ConformerBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
-        """`[B, T, D]` to `[B, T, D]`; see `Attention.forward` for `table` and `mask`."""
+        """`[B, T, D]` to `[B, T, D]`; see `attend` for `table` and `mask`."""
         half1 = self.dropout(self.feed_forward1(self.feed_forward1_norm(x)))
         x = torch.add(x, half1, alpha=0.5)
         x = _add(x, self.dropout(self.attention(self.attention_norm(x), table, mask)))
@@ -183,6 +190,7 @@ class Conformer(nn.Module):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.layers))
+        self.table: Callable[..., Tensor] = rotary_table  # for `Attention.attend`, likewise
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -207,7 +215,7 @@ class Conformer(nn.Module):
             `[B, T, D]`; padding frames are void. A real frame does not depend on other rows or
             on how much padding there is, up to the rounding of the matrix library.
         """
-        table = rotary_table(x.shape[1], self.config.width // self.config.heads, device=x.device)
+        table = self.table(x.shape[1], self.config.width // self.config.heads, device=x.device)
         for block in self.blocks[:layers]:
             x = block(x, table, mask)
         return x

@@ -25,25 +25,34 @@ ENGINES = ("onednn", "fbgemm", "qnnpack")
 """torch's libraries for it, best first where many rows share a call (a Conformer's frames)."""
 
 ROW_ENGINES = ("fbgemm", "onednn", "qnnpack")
-"""Best first where a call has one row (a Transformer's next token)."""
+"""Best first where a call has one row (a Transformer's next token), or few outputs."""
+
+FEW_OUTPUTS = 512
+"""Up to which, and up to as many as inputs, much of a call is the rounding of what comes in."""
+
+
+def best_engines(linear: nn.Linear) -> tuple[str, ...]:
+    """torch's libraries for a layer where many rows share a call, best first."""
+    few = linear.out_features <= min(FEW_OUTPUTS, linear.in_features)
+    return ROW_ENGINES if few else ENGINES
 
 
 class Int8Linear(nn.Module):
     """What takes a linear layer's place; for use alone, on a CPU, without gradients."""
 
-    def __init__(self, linear: nn.Linear, *, engines: Sequence[str] = ENGINES) -> None:
+    def __init__(self, linear: nn.Linear, *, engines: Sequence[str] | None = None) -> None:
         """Round the weights of a layer.
 
         Args:
             linear: the layer, float32, on the CPU; it is left as it is.
-            engines: of torch's libraries, the first that is there is taken.
+            engines: of torch's libraries, the first that is there is taken; `best_engines` if None.
 
         Raises:
             DataMismatch: if torch has none here.
         """
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        engine = _first_of(engines)
+        engine = _first_of(engines or best_engines(linear))
         # Without the instruction that adds four products at once (VNNI), they are added in pairs
         # in 16 bits, which full 8-bit factors overflow: the input then has 128 steps only.
         self._reduced = engine != "qnnpack" and not torch.cpu._is_vnni_supported()

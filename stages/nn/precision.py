@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch
-from stages.nn.conformer import Attention
-from stages.nn.int8 import ENGINES, ROW_ENGINES, Int8Linear
+from stages.nn.conformer import Conformer
+from stages.nn.int8 import ROW_ENGINES, Int8Linear
 from stages.nn.packed import PackedLinear
-from stages.nn.tiled_attention import attend_in_tiles
+from stages.nn.tiled_attention import use_tiles
 from stages.nn.transformer import Transformer
 
 FLOAT32 = "float32"
@@ -113,7 +113,7 @@ def to_precision(network: Network, precision: str, device: torch.device) -> Netw
     check_precision(precision, device)
     token_by_token = any(isinstance(module, Transformer) for module in network.modules())
     if precision == "int8":
-        engines = ROW_ENGINES if token_by_token else ENGINES
+        engines = ROW_ENGINES if token_by_token else None
         _exchange(network.cpu(), lambda layer: _int8(layer, engines))
     elif precision != FLOAT32 and token_by_token:
         raise DataMismatch(f"AudioLM does not run in {precision}: use float32 or int8")
@@ -124,8 +124,8 @@ def to_precision(network: Network, precision: str, device: torch.device) -> Netw
     in_bfloat16 = attention_precision(precision) == "bfloat16"
     if in_bfloat16 and device.type == "cpu" and has_bfloat16():
         for module in network.modules():
-            if isinstance(module, Attention):
-                module.attend = attend_in_tiles
+            if isinstance(module, Conformer):
+                use_tiles(module)
     return network.to(device)
 
 
@@ -139,7 +139,7 @@ def _exchange(module: nn.Module, replacement: Callable[[nn.Module], nn.Module | 
             setattr(module, name, new)
 
 
-def _int8(layer: nn.Module, engines: Sequence[str]) -> nn.Module | None:
+def _int8(layer: nn.Module, engines: Sequence[str] | None) -> nn.Module | None:
     return Int8Linear(layer, engines=engines) if isinstance(layer, nn.Linear) else None
 
 

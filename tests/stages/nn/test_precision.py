@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stages.errors import DataMismatch
 from stages.nn import int8 as int8_module
 from stages.nn.conformer import Conformer, ConformerBlock, ConformerConfig
-from stages.nn.int8 import ENGINES, ROW_ENGINES, Int8Linear
+from stages.nn.int8 import ENGINES, ROW_ENGINES, Int8Linear, best_engines
 from stages.nn.packed import PackedLinear
 from stages.nn.precision import (
     PRECISIONS,
@@ -90,6 +90,21 @@ def test_an_int8_layer_is_off_by_its_rounding_and_no_more(engine: str, bias: boo
     most = most + half_weight * x.abs().sum(dim=-1, keepdim=True)  # [2, 9, N]
     assert bool(((found - exact).abs() <= most + 1e-5).all())
     assert bool((found - exact).abs().max() > 0.0), "nothing was rounded"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "first"),
+    [
+        (192, 192, "fbgemm"), (768, 192, "fbgemm"), (2048, 512, "fbgemm"), (192, 768, "onednn"),
+        (256, 512, "onednn"), (1024, 1024, "onednn"), (4096, 1024, "onednn"),
+    ],
+)  # fmt: skip
+def test_layers_of_few_outputs_have_an_engine_of_their_own(
+    inputs: int, outputs: int, first: str
+) -> None:
+    engines = best_engines(nn.Linear(inputs, outputs, device="meta"))
+    assert engines[0] == first
+    assert set(engines) == set(ENGINES)
 
 
 def test_int8_tells_where_there_is_no_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from stages.nn import tiled_attention
-from stages.nn.conformer import Attention, Conformer, ConformerConfig, padding_mask
+from stages.nn.conformer import Attention, Conformer, ConformerConfig, attend, padding_mask
 from stages.nn.precision import PRECISIONS, to_precision
-from stages.nn.tiled_attention import attend_in_tiles
+from stages.nn.rotary import rotary_table
+from stages.nn.tiled_attention import attend_in_tiles, complex_table
 
 CPU = torch.device("cpu")
 
 
-def make_heads(rows: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+def make_heads(rows: int, frames: int) -> Tensor:
+    """Queries, keys and values of two heads, `[B, T, 3, 2, 16]`."""
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, rows, 2, frames, 16, generator=generator)
-    return q, k, v
+    return torch.randn(rows, frames, 3, 2, 16, generator=generator)
+
+
+def in_tiles(qkv: Tensor, mask: Tensor | None = None) -> Tensor:
+    return attend_in_tiles(qkv, complex_table(qkv.shape[1], 16, device=CPU), mask)
 
 
 def make_conformer() -> Conformer:
@@ -32,28 +36,27 @@ def test_it_is_attention_to_the_rounding_of_16_bits(
     frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiled_attention, "QUERIES", 16)
-    q, k, v = make_heads(2, frames)
-    exact, found = F.scaled_dot_product_attention(q, k, v), attend_in_tiles(q, k, v)
+    qkv = make_heads(2, frames)
+    exact, found = attend(qkv, rotary_table(frames, 16, device=CPU), None), in_tiles(qkv)
     assert found.dtype == torch.float32
     assert found.shape == exact.shape
     assert 1e-4 < float((found - exact).norm() / exact.norm()) < 1e-2
 
 
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    q, k, v = make_heads(1, 50)
-    whole = attend_in_tiles(q, k, v)
+    qkv = make_heads(1, 50)
+    whole = in_tiles(qkv)
     monkeypatch.setattr(tiled_attention, "QUERIES", 7)
-    torch.testing.assert_close(attend_in_tiles(q, k, v), whole, atol=2e-2, rtol=0)
+    torch.testing.assert_close(in_tiles(qkv), whole, atol=2e-2, rtol=0)
 
 
 def test_padding_is_not_attended_to() -> None:
-    q, k, v = make_heads(2, 20)
+    qkv = make_heads(2, 20)
     mask = padding_mask(torch.tensor([20, 12]), 20)
     assert mask is not None
-    k[1, :, 12:], v[1, :, 12:] = 30.0, 1e4
-    found = attend_in_tiles(q, k, v, mask[:, None, None, :])
-    alone = attend_in_tiles(*(x[1:, :, :12] for x in (q, k, v)))
-    torch.testing.assert_close(found[1:, :, :12], alone, atol=2e-2, rtol=0)
+    qkv[1, 12:, 1], qkv[1, 12:, 2] = 30.0, 1e4
+    found, alone = in_tiles(qkv, mask), in_tiles(qkv[1:, :12])
+    torch.testing.assert_close(found[1:, :12], alone, atol=2e-2, rtol=0)
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -67,8 +70,9 @@ def test_it_is_taken_where_the_cpu_has_such_products(
     layers = [module for module in network.modules() if isinstance(module, Attention)]
     assert len(layers) == 2
     taken = has and precision in ("int8", "bfloat16")
-    wanted = attend_in_tiles if taken else F.scaled_dot_product_attention
+    wanted = attend_in_tiles if taken else attend
     assert all(layer.attend is wanted for layer in layers)
+    assert network.table is (complex_table if taken else rotary_table)
 
 
 @pytest.mark.parametrize("precision", ["int8", "bfloat16"])
