@@ -8,7 +8,8 @@ instead of BatchNorm in the convolution module, since BatchNorm sees padding and
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,12 @@ class ConformerConfig:
             raise DataMismatch(f"a kernel of {self.kernel} frames has no middle: use an odd one")
         if not 0.0 <= self.dropout < 1.0:
             raise DataMismatch(f"a dropout of {self.dropout} is not in [0, 1)")
+
+    @staticmethod
+    def of(config: Any) -> ConformerConfig:
+        """From a configuration that has these fields among its own."""
+        shape = {field.name: getattr(config, field.name) for field in fields(ConformerConfig)}
+        return ConformerConfig(**shape)
 
 
 def padding_mask(lengths: Tensor, frames: int) -> Tensor | None:

@@ -72,14 +72,7 @@ class SpeechConformerConfig(JsonConfig):
 
     @property
     def conformer(self) -> ConformerConfig:
-        return ConformerConfig(
-            layers=self.layers,
-            heads=self.heads,
-            width=self.width,
-            feed_forward=self.feed_forward,
-            kernel=self.kernel,
-            dropout=self.dropout,
-        )
+        return ConformerConfig.of(self)
 
     @property
     def mel(self) -> LogMelConfig:

@@ -65,11 +65,4 @@ class SoundStormConfig(JsonConfig):
 
     @property
     def conformer(self) -> ConformerConfig:
-        return ConformerConfig(
-            layers=self.layers,
-            heads=self.heads,
-            width=self.width,
-            feed_forward=self.feed_forward,
-            kernel=self.kernel,
-            dropout=self.dropout,
-        )
+        return ConformerConfig.of(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,7 @@ class BottleneckTask(SpeechTask):
         _require_heard(settings.data.max_seconds, vary_speed=recipe.vary_speed)
         folder = Path(recipe.encoder.removeprefix(PREFIX))
         ear = load_ear(folder)
-        fingerprint = hash_file(folder / "model.bin")
-        settings = replace(settings, recipe={**settings.recipe, "encoder_fingerprint": fingerprint})
+        settings = settings.taught_by(hash_file(folder / "model.bin"))
         self.config = BottleneckConfig.from_json(settings.network, where="the settings' network")
         super().__init__(settings, sample_rate=self.config.sample_rate, **inputs)
         self._ear = ear.to(self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class ConsistencyTask(SpeechTask):
             raise DataMismatch("name the BEST-RQ model to listen with: --encoder FOLDER[:LAYER]")
         group = _group_size(recipe, settings.batch_size, world)
         encoder, fingerprint = tap_encoder(recipe.encoder)
-        settings = replace(settings, recipe={**settings.recipe, "encoder_fingerprint": fingerprint})
+        settings = settings.taught_by(fingerprint)
         self.config = ConsistencyConfig(
             encoder=encoder.config,
             head=HeadConfig.from_json(settings.network, where="the settings' network"),

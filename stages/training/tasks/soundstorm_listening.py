@@ -144,13 +144,7 @@ class Listening:
         folder = Path(recipe.encoder.removeprefix(PREFIX))
         self._recipe, self._device = recipe, device
         self._listener = Listener(codec, folder).to(device)
-        self._fingerprint = hash_file(folder / "model.bin")
-
-    def mark(self, settings: TrainingSettings) -> TrainingSettings:
-        """With the listener's fingerprint among them."""
-        return replace(
-            settings, recipe={**settings.recipe, "encoder_fingerprint": self._fingerprint}
-        )
+        self.fingerprint = hash_file(folder / "model.bin")
 
     def hear(self, network: SoundStorm, batch: HeardBatch) -> Heard:
         """Speak a batch again and listen.
