@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -106,7 +107,8 @@ def open_inputs(inputs: Sequence[str]) -> RowSource:
     from stages.audio.sources import find_utterances
     from stages.shards.source import UtteranceList
 
-    return UtteranceList(find_utterances(inputs), where=" ".join(inputs))
+    folders = [path for path in map(Path, inputs) if path.is_dir()]
+    return UtteranceList(find_utterances(inputs), where=" ".join(inputs), folders=folders)
 
 
 def refuse_json_with_stream(output: str, *, as_json: bool) -> None:

@@ -125,8 +125,11 @@ def _refuse_other_sets(folder: Path, units: Sequence[WorkUnit]) -> None:
 
 
 def _refuse_own_input(folder: Path, units: Sequence[WorkUnit], source: RowSource) -> None:
-    """Shards are never written over those they are made of: a rerun could not begin again."""
+    """Shards are never written over those they are made of, nor among the audio that they are of:
+    a rerun could not begin again."""
     inputs = {path.resolve() for path in source.files}
+    if folder.resolve() in {path.resolve() for path in source.folders}:
+        raise DataMismatch(f"{folder} is an input, too: choose another -o")
     for unit in units:
         if (folder / unit.name).resolve() in inputs:
             raise DataMismatch(f"{folder / unit.name} is an input, too: choose another -o")

@@ -53,6 +53,9 @@ class RowSource(ABC):
     files: Sequence[Path] = ()
     """The shards it reads."""
 
+    folders: Sequence[Path] = ()
+    """Those given to be searched for audio: with shards in one, it would be taken for a set."""
+
     failed_rows: int = 0
     """Rows that failed in the last stage and are not here, as the shards say."""
 
@@ -105,8 +108,8 @@ class RowSource(ABC):
 class UtteranceList(RowSource):
     """Utterances found as audio: rows with `id`, `audio`, `speaker`, `text`, sorted by id."""
 
-    def __init__(self, rows: Sequence[Row], *, where: str) -> None:
-        self.where = where
+    def __init__(self, rows: Sequence[Row], *, where: str, folders: Sequence[Path] = ()) -> None:
+        self.where, self.folders = where, folders
         self.schema = pa.schema([ID, AUDIO, SPEAKER, TEXT])
         self.provenance = Provenance()
         self.num_rows = len(rows)

@@ -150,6 +150,16 @@ def test_unusable_inputs_exit_2(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("output", ["", "tokens.parquet"])
+def test_tokens_do_not_go_among_the_audio(
+    corpus: Path, kmeans: Path, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    before = sorted(corpus.iterdir())
+    assert command("tokenize-semantic", corpus, "-o", corpus / output, "-k", kmeans) == 2
+    assert f"{corpus} is an input, too: choose another -o\n" in capsys.readouterr().err
+    assert sorted(corpus.iterdir()) == before
+
+
 def test_the_default_kmeans_and_no_such_kmeans(
     corpus: Path,
     tmp_path: Path,
