@@ -81,7 +81,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         monkeypatch.setattr(module, name, noted)
 
     note("attention", torch.nn.functional, "scaled_dot_product_attention")
-    note("attention", Tensor, "__matmul__")
+    note("attention", torch, "bmm")
     note("map", torch.nn.functional, "linear")
     return found
 
