@@ -139,9 +139,9 @@ class TrainingSettings:
         _require(min(self.log_every, self.valid_every) >= 1, "log_every, valid_every", "at least 1")
         _require(self.valid_examples >= 1, "valid_examples", "at least 1")
 
-    def taught_by(self, fingerprint: str) -> TrainingSettings:
-        """With the fingerprint of the recipe's `encoder`, so that no run resumes on another."""
-        return dataclasses.replace(self, recipe={**self.recipe, "encoder_fingerprint": fingerprint})
+    def with_recipe(self, **values: Any) -> TrainingSettings:
+        """With these in the recipe, fingerprints above all: no run resumes on other models."""
+        return dataclasses.replace(self, recipe={**self.recipe, **values})
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -68,7 +68,7 @@ class BottleneckTask(SpeechTask):
         _require_heard(settings.data.max_seconds, vary_speed=recipe.vary_speed)
         folder = Path(recipe.encoder.removeprefix(PREFIX))
         ear = load_ear(folder)
-        settings = settings.taught_by(hash_file(folder / "model.bin"))
+        settings = settings.with_recipe(encoder_fingerprint=hash_file(folder / "model.bin"))
         self.config = BottleneckConfig.from_json(settings.network, where="the settings' network")
         super().__init__(settings, sample_rate=self.config.sample_rate, **inputs)
         self._ear = ear.to(self.device)

@@ -83,7 +83,7 @@ class ConsistencyTask(SpeechTask):
             raise DataMismatch("name the BEST-RQ model to listen with: --encoder FOLDER[:LAYER]")
         group = _group_size(recipe, settings.batch_size, world)
         encoder, fingerprint = tap_encoder(recipe.encoder)
-        settings = settings.taught_by(fingerprint)
+        settings = settings.with_recipe(encoder_fingerprint=fingerprint)
         self.config = ConsistencyConfig(
             encoder=encoder.config,
             head=HeadConfig.from_json(settings.network, where="the settings' network"),

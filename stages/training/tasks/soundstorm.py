@@ -186,7 +186,7 @@ class SoundStormTask(Task[TokenBatch]):
         windows = None
         if recipe.encoder:
             self._listening = Listening(recipe, device)
-            self.settings = settings.taught_by(self._listening.fingerprint)
+            self.settings = settings.with_recipe(encoder_fingerprint=self._listening.fingerprint)
             windows = HeardWindows(store, settings, recipe.heard_utterances, levels)
         self.data = TokenWindows(store, settings, levels, recipe.practice(levels), windows)
         self.data_fingerprint = store.fingerprint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,7 @@ class VocoderTask(SpeechTask):
         geometry: dict[str, Any] = {}
         if recipe.codec:
             self._codec, fingerprint = load_mel_codec(model_folder(recipe.codec, "codec"))
-            settings = replace(
-                settings, recipe={**settings.recipe, "codec_fingerprint": fingerprint}
-            )
+            settings = settings.with_recipe(codec_fingerprint=fingerprint)
             geometry = self._codec.config.geometry.to_json()
         self.recipe = recipe
         self.config = VocoderConfig.from_json(
