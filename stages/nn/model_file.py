@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from stages.errors import DataMismatch, StageFailure
+from stages.nn.saved_weights import as_loaded
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
@@ -95,7 +96,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
-    """Read a model folder, weights on the CPU, those saved in half precision as float32.
+    """Read a model folder, weights on the CPU, those saved in fewer bits as float32.
 
     Raises:
         DataMismatch: if it is no model folder, of another `kind`, of a newer format, or damaged.
@@ -116,10 +117,7 @@ def load_model_file(folder: Path, *, kind: str | None = None) -> ModelFile:
         config=document["config"],
         tokens=document.get("tokens", {}),
         extra=document.get("extra", {}),
-        weights={
-            name: value.float() if value.dtype == torch.float16 else value
-            for name, value in weights.items()
-        },
+        weights=as_loaded(weights),
         fingerprint=digest.hexdigest(),
     )
 

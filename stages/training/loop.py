@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import DataMismatch, StageFailure
+from stages.nn.saved_weights import as_saved
 from stages.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -180,14 +181,11 @@ class Trainer(Generic[Batch]):
 
     def _weights_to_save(self) -> dict[str, Tensor]:
         """The averaged weights as the model folder is to hold them."""
-        weights = self._average.state_dict()
-        if self.settings.saved_precision == "float32":
-            return weights
-        exact = self.task.exact_weights
-        return {
-            name: value if value.dtype != torch.float32 or name.startswith(exact) else value.half()
-            for name, value in weights.items()
-        }
+        return as_saved(
+            self._average.state_dict(),
+            self.settings.saved_precision,
+            exact=self.task.exact_weights,
+        )
 
     def run(self, stopper: Stopper) -> TrainingResult:
         """Train until `stopper` says it is over, then save.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 from stages.errors import DataMismatch
 
 PRECISIONS = ("float32", "bfloat16")
-SAVED_PRECISIONS = ("float32", "float16")
+SAVED_PRECISIONS = ("float32", "float16", "int8")
 DECAYS = ("exponential", "linear")
 
 
@@ -104,8 +104,8 @@ class TrainingSettings:
     """Of the forward pass: `float32` or `bfloat16` (autocast); weights stay float32."""
 
     saved_precision: str = "float32"
-    """Of the weights in the model folder: `float32` or `float16`, which is half as large.
-    Checkpoints, and a codec's codebooks, are float32 always."""
+    """Of the weights in the model folder: `float32`, `float16`, which is half as large, or `int8`,
+    a quarter. Checkpoints, and a codec's codebooks, are float32 always."""
 
     log_every: int = 50
     """Steps between lines of `metrics.jsonl`."""
