@@ -39,6 +39,7 @@ from stages.assets import MINI, model_folder
 
 if TYPE_CHECKING:
     from stages.semantic.kmeans import EncoderChoice, KMeans
+    from stages.semantic.unit_search.searcher import UnitSearch
 
 NAME = "tokenize-semantic"
 
@@ -60,6 +61,22 @@ def tokenize_semantic(
             "-k",
             envvar="SOUNDSTORM_KMEANS",
             help="The folder that fit-kmeans wrote, or mini; it names the encoder, too.",
+        ),
+    ] = MINI,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search",
+            metavar="whisper:FOLDER",
+            help="Choose units by how they sound when they are spoken, not the nearest ones; this "
+            "Whisper listens. Fewer words are lost, and it takes far longer.",
+        ),
+    ] = None,
+    unit_to_mel: Annotated[
+        str,
+        typer.Option(
+            "--unit-to-mel",
+            help="What speaks units in a search: the folder of a unit-to-mel model, or mini.",
         ),
     ] = MINI,
     encoder: EncoderOption = None,
@@ -92,6 +109,7 @@ def tokenize_semantic(
         stage = SemanticTokenizer(
             load_chosen(choice, device=place),
             clusters,
+            search=_searcher(search, unit_to_mel, clusters, device=place),
             where=kmeans,
             workers=worker_count(workers),
             batch_seconds=batch_seconds_for(place, batch_seconds),
@@ -106,6 +124,16 @@ def tokenize_semantic(
             quiet=quiet,
         )
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
+
+
+def _searcher(
+    ear: str | None, unit_to_mel: str, kmeans: KMeans, *, device: str
+) -> UnitSearch | None:
+    if ear is None:
+        return None
+    from stages.semantic.unit_search.searcher import UnitSearch
+
+    return UnitSearch(model_folder(unit_to_mel, "unit-to-mel"), kmeans, ear=ear, device=device)
 
 
 def _choice(

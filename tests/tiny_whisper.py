@@ -14,7 +14,7 @@ Variables = dict[str, NDArray[np.generic]]
 _NUMBERS = {"float32": 0, "int8": 1, "int16": 2, "float16": 4}
 
 
-def tiny_whisper(folder: Path, *, seed: int = 0) -> Path:
+def tiny_whisper(folder: Path, *, seed: int = 0, mels: int = MELS) -> Path:
     """Write one of random weights, which spells byte by byte; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tokens = _write_tokenizer(folder)
@@ -25,7 +25,7 @@ def tiny_whisper(folder: Path, *, seed: int = 0) -> Path:
 
     variables: Variables = {
         "encoder/num_heads": np.array(1, np.int16),
-        "encoder/conv1/weight": matrix(WIDTH, MELS, 3),
+        "encoder/conv1/weight": matrix(WIDTH, mels, 3),
         "encoder/conv1/bias": matrix(WIDTH),
         "encoder/conv2/weight": matrix(WIDTH, WIDTH, 3),
         "encoder/conv2/bias": matrix(WIDTH),

@@ -26,6 +26,9 @@ class EncodedRow:
     frames: npt.NDArray[np.float32]
     """`[T, D]`, all finite, T at least 1."""
 
+    samples: npt.NDArray[np.float32]
+    """`[N]`, what they were made of, at the encoder's rate."""
+
     source_samples: int
     """Of the file as it lies on disk, at `source_rate` Hz."""
 
@@ -102,6 +105,7 @@ def _checked(
         return RowFailure(f"{encoder.name} made frames that are NaN or infinite of it")
     return EncodedRow(
         frames=np.ascontiguousarray(frames),
+        samples=waveform.samples[0],
         source_samples=waveform.source_samples,
         source_rate=waveform.source_rate,
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from stages.errors import RowFailure
+from stages.errors import DataMismatch, RowFailure
 from stages.semantic.base import SemanticEncoder
 from stages.semantic.encoding import encode_paths
 from stages.semantic.kmeans import KMeans
 from stages.shards.row_stage import RowResult, RowStage
 from stages.shards.rows import NUM_SAMPLES, SAMPLE_RATE, SEMANTIC, Row
+
+if TYPE_CHECKING:
+    from stages.semantic.unit_search.searcher import UnitSearch
 
 
 class SemanticTokenizer(RowStage):
@@ -24,6 +28,7 @@ class SemanticTokenizer(RowStage):
         encoder: SemanticEncoder,
         kmeans: KMeans,
         *,
+        search: UnitSearch | None = None,
         where: str = "given",
         workers: int = 0,
         batch_seconds: float = 0.0,
@@ -32,22 +37,32 @@ class SemanticTokenizer(RowStage):
 
         Args:
             encoder: makes the frames.
-            kmeans: makes tokens of them.
+            kmeans: makes tokens of them, the nearest centroids,
+            search: unless this looks for better ones.
             where: the k-means' folder, for messages.
             workers: processes that read audio ahead.
             batch_seconds: audio in a padded batch; 0 takes one utterance at a time.
 
         Raises:
-            DataMismatch: if the k-means was fitted on another encoder.
+            DataMismatch: if the k-means was fitted on another encoder, or the search hears at
+                another rate.
         """
         kmeans.require_encoder(encoder, where=where)
         self._encoder = encoder
+        if search is not None and search.sample_rate != encoder.sample_rate:
+            raise DataMismatch(
+                f"the search hears at {search.sample_rate} Hz and {encoder.name} at "
+                f"{encoder.sample_rate} Hz: leave --search out"
+            )
         self._kmeans = kmeans
+        self._search = search
         self._workers = workers
         self._batch_seconds = batch_seconds
         self.tokens = kmeans.tokens
         self.settings = {"encoder": encoder.name, "clusters": len(kmeans.centroids)}
         self.models = {"encoder": encoder.fingerprint, "kmeans": self.tokens.fingerprint}
+        if search is not None:
+            self.models["search"] = search.fingerprint
 
     def process(self, rows: Sequence[Row]) -> Iterator[RowResult]:
         for index, encoded in encode_paths(
@@ -59,10 +74,14 @@ class SemanticTokenizer(RowStage):
             if isinstance(encoded, RowFailure):
                 yield index, encoded
                 continue
+            if self._search is None:
+                units = self._kmeans.assign(encoded.frames)
+            else:
+                units = self._search.units(encoded.samples, encoded.frames)
             yield (
                 index,
                 {
-                    "semantic": self._kmeans.assign(encoded.frames),
+                    "semantic": units,
                     "num_samples": encoded.source_samples,
                     "sample_rate": encoded.source_rate,
                 },

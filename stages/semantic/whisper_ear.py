@@ -24,6 +24,9 @@ HEARD_SECONDS = 30
 FFT = 400
 """Samples of a frame's Fourier transform, and of its window."""
 
+LEAST_VARIANCE = 1e-4
+"""Of a channel of Whisper's frames, by which differences are divided."""
+
 _RANGE = 2.0
 """Levels so far under an utterance's loudest are cut: 8 powers of ten, in Whisper's unit of 4."""
 
@@ -110,21 +113,35 @@ def unheard(heard: Sequence[Tensor], truth: Sequence[Tensor], real: Tensor) -> T
         real: `[B, T, 1]` bool, the frames that count.
 
     Returns:
-        Scalar: the mean over the last block and the two thirds and third before it, channel by
-        channel, of the squared difference over the variance.
+        Scalar: the mean of `lost_share` over `chosen_blocks`.
+    """
+    shares = [lost_share(heard[index], truth[index], real) for index in chosen_blocks(len(truth))]
+    return torch.stack(shares).mean()
+
+
+def chosen_blocks(count: int) -> list[int]:
+    """Indices of the blocks, of `count`, by which hearing is compared: the last, and those two
+    thirds and a third of the way to it."""
+    return [number - 1 for number in sorted({count // 3, 2 * count // 3, count} - {0})]
+
+
+def lost_share(heard: Tensor, truth: Tensor, real: Tensor) -> Tensor:
+    """The share of one block's variance that is not as it should be: a scalar, the mean over its
+    channels of the squared difference over the variance.
+
+    Args:
+        heard: `[B, T, D]`.
+        truth: likewise, what should be heard.
+        real: `[B, T, 1]` bool, the frames that count.
     """
 
     def over_frames(values: Tensor) -> Tensor:
         """Channels' means over the real frames: `[B, T, D]` to `[D]`."""
         return (values * real).sum(dim=(0, 1)) / real.sum()
 
-    layers = len(truth)
-    shares = []
-    for number in sorted({layers // 3, 2 * layers // 3, layers} - {0}):
-        there, here = truth[number - 1].float(), heard[number - 1].float()
-        variance = over_frames((there - over_frames(there)).square()).clamp_min(1e-4)
-        shares.append((over_frames((here - there).square()) / variance).mean())
-    return torch.stack(shares).mean()
+    there, here = truth.float(), heard.float()
+    variance = over_frames((there - over_frames(there)).square()).clamp_min(LEAST_VARIANCE)
+    return (over_frames((here - there).square()) / variance).mean()
 
 
 def load_ear(folder: Path) -> WhisperEar:

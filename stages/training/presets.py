@@ -128,6 +128,18 @@ _BOTTLENECK: dict[str, dict[str, Any]] = {
     "base": {**_BASE, "data": _BOTTLENECK_DATA, "network": _BASE_CONFORMER},
     "350m": {**_350M, "data": _BOTTLENECK_DATA, "network": _350M_CONFORMER},
 }
+_UNIT_TO_MEL: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_BOTTLENECK["mini"],
+        "batch_size": 8,
+        "micro_batch_seconds": 48.0,
+        "ema_decay": 0.995,
+        "data": {"min_seconds": 6.0, "max_seconds": 6.0, "speaker_power": 0.5},
+        "network": {**_MINI_CONFORMER, "layers": 2, "feed_forward": 512},
+    },
+    "base": {**_BOTTLENECK["base"], "network": {**_BASE_CONFORMER, "layers": 4}},
+    "350m": {**_BOTTLENECK["350m"], "network": {**_350M_CONFORMER, "layers": 4}},
+}
 
 # Only the head is trained, on the mini best-rq's frames, so minutes do. More recordings at once are
 # harder to tell apart; 350m has the paper's lengths of crops and width of embeddings.
@@ -279,6 +291,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "best-rq": _BEST_RQ,
     "student": _STUDENT,
     "bottleneck": _BOTTLENECK,
+    "unit-to-mel": _UNIT_TO_MEL,
     "consistency": _CONSISTENCY,
     "audiolm-semantic": _AUDIOLM_SEMANTIC,
     "audiolm-coarse": _AUDIOLM_COARSE,

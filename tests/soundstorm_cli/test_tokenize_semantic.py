@@ -11,6 +11,7 @@ import soundfile
 
 from soundstorm_cli.main import run
 from stages.shards.reader import open_rows
+from tests.tiny_whisper import tiny_whisper
 
 
 def command(*arguments: object) -> int:
@@ -174,3 +175,42 @@ def test_the_default_kmeans_and_no_such_kmeans(
     assert (spec.codebook_size, spec.frame_rate) == (4096, 25)
     assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem", "-k", corpus) == 2
     assert "is no model" in capsys.readouterr().err
+
+
+VOICE = Path(__file__).resolve().parents[2] / "examples/speech/ada/ada-00.opus"
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of random weights, which hears the bands that `mini` speaks."""
+    return tiny_whisper(tmp_path_factory.mktemp("whisper"), mels=80)
+
+
+def test_searched_units_are_of_the_same_kmeans_and_others(whisper: Path, tmp_path: Path) -> None:
+    found = []
+    for name, options in (("nearest", []), ("searched", ["--search", f"whisper:{whisper}"])):
+        assert command("tokenize-semantic", VOICE, "-o", tmp_path / name, *options, "-q") == 0
+        with open_rows(tmp_path / name) as source:
+            (row,) = source.rows()
+            found.append((source.provenance.tokens("semantic"), row["semantic"]))
+            models = source.provenance.stages[-1].models
+        assert ("search" in models) == (name == "searched")
+    (spec, nearest), (other, searched) = found
+    assert spec == other
+    assert len(nearest) == len(searched)
+    assert 0 < (np.array(nearest) != np.array(searched)).mean() < 0.9
+
+
+def test_a_search_that_cannot_be_is_refused(
+    corpus: Path, kmeans: Path, whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, reason in (
+        (["-k", kmeans, "--search", f"whisper:{whisper}"], "speaks the units of another k-means"),
+        (["--search", "mini"], "--search mini is no Whisper to listen with: give whisper:FOLDER"),
+        (["--search", f"whisper:{tmp_path}"], "model.bin"),
+        (["--search", f"whisper:{whisper}", "--unit-to-mel", tmp_path], "is no model"),
+    ):
+        assert command("tokenize-semantic", corpus, "-o", tmp_path / "sem", *options) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+        assert not (tmp_path / "sem").exists()

@@ -152,6 +152,12 @@ def _bottleneck(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     return BottleneckTask(settings, **_speech(inputs))
 
 
+def _unit_to_mel(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.unit_to_mel import UnitToMelTask
+
+    return UnitToMelTask(settings, **_speech(inputs))
+
+
 def _consistency(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     from stages.training.tasks.consistency import ConsistencyTask
 
@@ -165,6 +171,7 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "best-rq": _best_rq,
     "student": _student,
     "bottleneck": _bottleneck,
+    "unit-to-mel": _unit_to_mel,
     "consistency": _consistency,
     "audiolm-semantic": _audiolm_semantic,
     "audiolm-coarse": _audiolm_acoustic,
@@ -175,7 +182,9 @@ AUDIOLM = ("audiolm-semantic", "audiolm-coarse", "audiolm-fine")
 ON_TOKENS = ("soundstorm", *AUDIOLM)
 """Learn from token shards alone, which are so quick to read that no worker is needed."""
 
-WITH_RECIPE = ("soundstorm", "student", "bottleneck", "vocoder", "consistency", *AUDIOLM)
+WITH_RECIPE = (
+    "soundstorm", "student", "bottleneck", "vocoder", "unit-to-mel", "consistency", *AUDIOLM,
+)  # fmt: skip
 
 
 def build_task(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:

@@ -20,9 +20,12 @@ from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_vocoder
 from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
-from stages.semantic.bottleneck import load_bottleneck
+from stages.semantic.bottleneck import BottleneckConfig, load_bottleneck, save_bottleneck
+from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
+from stages.semantic.spoken_bottleneck import SpokenBottleneck
 from stages.semantic.student import load_student
+from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from stages.shards.provenance import Provenance, StageRecord
 from stages.shards.reader import open_rows
 from stages.shards.rows import AUDIO, ID, SEMANTIC
@@ -36,7 +39,7 @@ from stages.training.settings import overlay
 from stages.training.speech import SpeechBatch, find_speech
 from stages.training.stopping import Limits, Stopper
 from stages.training.task import StepOutput
-from stages.training.tasks import bottleneck
+from stages.training.tasks import heard_task
 from stages.training.tasks.registry import TaskInputs, build_task
 from tests.tiny_whisper import tiny_whisper
 
@@ -68,6 +71,7 @@ CHANGES: dict[str, dict[str, Any]] = {
             "speaker_layers": 1,
         },
     },
+    "unit-to-mel": {"network": {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16}},
 }  # fmt: skip
 SMALL: dict[str, Any] = {
     "batch_size": 4,
@@ -92,11 +96,14 @@ def make(corpus: Path) -> Make:
         )
         if model == "student":
             source = _labelled(source, run.parent / "labelled")
-        if model == "bottleneck":
+        if model in ("bottleneck", "unit-to-mel"):
             teacher = tiny_whisper(run.parent / "whisper")
             settings = overlay(
                 settings, {"recipe": {"encoder": f"whisper:{teacher}"}}, where="test"
             )
+        if model == "unit-to-mel":
+            units = {"kmeans": str(_points_kmeans(run.parent / "points"))}
+            settings = overlay(settings, {"recipe": units}, where="test")
         inputs = TaskInputs(
             train=source,
             valid=source,
@@ -108,6 +115,26 @@ def make(corpus: Path) -> Make:
         return build_task(overlay(settings, changes, where="test"), inputs)
 
     return build
+
+
+def _points_kmeans(folder: Path) -> Path:
+    """A k-means of sixteen random centroids over a random bottleneck, which is beside it."""
+    torch.manual_seed(0)
+    config = BottleneckConfig(layers=1, heads=2, width=16, feed_forward=16, mels=20, dim=3)
+    save_bottleneck(
+        folder / "encoder", config=config, weights=SpokenBottleneck(config).state_dict()
+    )
+    encoder = load_encoder(str(folder / "encoder"))
+    draw = np.random.default_rng(0)
+    kmeans = KMeans(
+        centroids=draw.uniform(-1, 1, (16, 3)).astype(np.float32),
+        encoder=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+        frame_rate=encoder.frame_rate,
+        choice=EncoderChoice(spec=str(folder / "encoder")),
+    )
+    save_kmeans(kmeans, folder / "kmeans")
+    return folder / "kmeans"
 
 
 def _labelled(source: RowSource, folder: Path, *, rate: int = 25) -> RowSource:
@@ -146,7 +173,9 @@ def losses(run: Path) -> list[dict[str, float]]:
     ]
 
 
-@pytest.mark.parametrize("model", ["codec", "vocoder", "best-rq", "student", "bottleneck"])
+@pytest.mark.parametrize(
+    "model", ["codec", "vocoder", "best-rq", "student", "bottleneck", "unit-to-mel"]
+)
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     make: Make, tmp_path: Path, model: str
 ) -> None:
@@ -474,7 +503,7 @@ def test_a_bottleneck_s_longest_windows_are_heard_whole(
     for name in ("base", "350m"):
         longest = preset("bottleneck", name).data.max_seconds
         task = make("bottleneck", tmp_path / name, data={"max_seconds": longest})
-    monkeypatch.setattr(bottleneck, "SPEEDS", ((9, 10),))
+    monkeypatch.setattr(heard_task, "SPEEDS", ((9, 10),))
     samples = torch.from_numpy(make_speech(longest))[None]
     batch = SpeechBatch(samples=samples, lengths=torch.tensor([samples.shape[1]]), seed=0)
     assert int(task.loss("model", batch, 0).weight) == 100 * 30
@@ -497,3 +526,34 @@ def test_windows_that_a_bottleneck_s_teacher_does_not_hear_are_refused(
 def test_a_bottleneck_needs_a_whisper(make: Make, tmp_path: Path) -> None:
     with pytest.raises(DataMismatch, match="--encoder whisper:FOLDER"):
         make("bottleneck", tmp_path / "run", recipe={"encoder": "logmel"})
+
+
+def test_a_unit_to_mel_learns_and_starts_from_another(make: Make, tmp_path: Path) -> None:
+    run = tmp_path / "search"
+    task = make("unit-to-mel", run, network={"dropout": 0.0})
+    before = task.validate(task.network.eval())
+    task.network.train()
+    run_to(task, run, 40)
+    after = task.validate(task.network.eval())
+    assert after["loss"] < before["loss"]
+    assert after["loss"] == pytest.approx(after["mel"] + 2 * after["heard"], rel=1e-4)
+    again = make("unit-to-mel", tmp_path / "again")
+    again.initialise(run)
+    saved, config, file = load_unit_to_mel(run)
+    torch.testing.assert_close(again.network.output.weight, saved.output.weight)
+    assert (config.dim, config.mels) == (3, 20)  # the k-means' and the teacher's
+    fingerprint = task.settings.recipe["kmeans_fingerprint"]
+    assert file.tokens["semantic"]["fingerprint"] == fingerprint
+
+
+def test_a_unit_to_mel_s_inputs_must_fit(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(DataMismatch, match="--kmeans FOLDER or mini"):
+        make("unit-to-mel", tmp_path / "run", recipe={"kmeans": ""})
+    with pytest.raises(DataMismatch, match="--encoder whisper:FOLDER"):
+        make("unit-to-mel", tmp_path / "run", recipe={"encoder": "logmel"})
+    with pytest.raises(DataMismatch, match=r"25 units a second .* 50: set network\.stack to 4"):
+        make("unit-to-mel", tmp_path / "run", network={"stack": 2})
+    with pytest.raises(DataMismatch, match=r"have \{'dim': 3, 'mels': 20\}: leave network\.dim"):
+        make("unit-to-mel", tmp_path / "run", network={"dim": 4})
+    with pytest.raises(DataMismatch, match=r"recipe\.strays from 0 to 1"):
+        make("unit-to-mel", tmp_path / "run", recipe={"strays": 2.0})
