@@ -36,6 +36,7 @@ from soundstorm_cli.semantic_options import (
     load_chosen,
 )
 from stages.assets import MINI, model_folder
+from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
     from stages.semantic.kmeans import EncoderChoice, KMeans
@@ -73,12 +74,13 @@ def tokenize_semantic(
         ),
     ] = None,
     unit_to_mel: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--unit-to-mel",
-            help="What speaks units in a search: the folder of a unit-to-mel model, or mini.",
+            help="What speaks units in a search: the folder of a unit-to-mel model, or mini, the "
+            "default.",
         ),
-    ] = MINI,
+    ] = None,
     encoder: EncoderOption = None,
     layer: LayerOption = None,
     rate: RateOption = None,
@@ -127,13 +129,16 @@ def tokenize_semantic(
 
 
 def _searcher(
-    ear: str | None, unit_to_mel: str, kmeans: KMeans, *, device: str
+    ear: str | None, unit_to_mel: str | None, kmeans: KMeans, *, device: str
 ) -> UnitSearch | None:
     if ear is None:
+        if unit_to_mel is not None:
+            raise DataMismatch("--unit-to-mel speaks in a search: add --search whisper:FOLDER")
         return None
     from stages.semantic.unit_search.searcher import UnitSearch
 
-    return UnitSearch(model_folder(unit_to_mel, "unit-to-mel"), kmeans, ear=ear, device=device)
+    folder = model_folder(unit_to_mel or MINI, "unit-to-mel")
+    return UnitSearch(folder, kmeans, ear=ear, device=device)
 
 
 def _choice(

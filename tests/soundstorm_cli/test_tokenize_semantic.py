@@ -206,6 +206,7 @@ def test_a_search_that_cannot_be_is_refused(
 ) -> None:
     for options, reason in (
         (["-k", kmeans, "--search", f"whisper:{whisper}"], "speaks the units of another k-means"),
+        (["--unit-to-mel", "mini"], "--unit-to-mel speaks in a search: add --search"),
         (["--search", "mini"], "--search mini is no Whisper to listen with: give whisper:FOLDER"),
         (["--search", f"whisper:{tmp_path}"], "model.bin"),
         (["--search", f"whisper:{whisper}", "--unit-to-mel", tmp_path], "is no model"),
