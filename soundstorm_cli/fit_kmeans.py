@@ -30,7 +30,6 @@ from soundstorm_cli.semantic_options import (
     ReduceOption,
     batch_seconds_for,
     encoder_choice,
-    load_chosen,
 )
 from stages.errors import DataMismatch
 
@@ -88,6 +87,7 @@ def fit_kmeans(
 
     from stages.semantic.clustering import ClusteringConfig
     from stages.semantic.clustering import fit_kmeans as fit
+    from stages.semantic.encoders.registry import load_chosen
     from stages.semantic.kmeans import save_kmeans
     from stages.shards.failures import FAILURES_NAME, FailureLog
 

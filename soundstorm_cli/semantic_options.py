@@ -11,7 +11,6 @@ from soundstorm_cli.common import say
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
-    from stages.semantic.base import SemanticEncoder
     from stages.semantic.kmeans import EncoderChoice
 
 EncoderOption = Annotated[
@@ -69,19 +68,6 @@ def encoder_choice(
     except (ValueError, ZeroDivisionError):
         raise DataMismatch(f"--rate {rate} is no number of frames a second, such as 25") from None
     return EncoderChoice(spec=spec, layer=layer, rate=exact, reduction=reduction)
-
-
-def load_chosen(choice: EncoderChoice, *, device: str) -> SemanticEncoder:
-    """Load the encoder that a choice names."""
-    from stages.semantic.encoders.registry import load_encoder
-
-    return load_encoder(
-        choice.spec,
-        layer=choice.layer,
-        rate=choice.rate,
-        reduction="drop" if choice.reduction == "drop" else "mean",
-        device=device,
-    )
 
 
 def batch_seconds_for(device: str, given: float | None) -> float:

@@ -33,7 +33,6 @@ from soundstorm_cli.semantic_options import (
     ReduceOption,
     batch_seconds_for,
     encoder_choice,
-    load_chosen,
 )
 from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
@@ -102,6 +101,7 @@ def tokenize_semantic(
     refuse_json_with_stream(target, as_json=as_json)
     part = parse_shard(shard) if shard else None
     with open_inputs(resolve_input(inputs)) as source:
+        from stages.semantic.encoders.registry import load_chosen
         from stages.semantic.kmeans import load_kmeans
         from stages.semantic.tokenizer import SemanticTokenizer
 

@@ -70,9 +70,9 @@ def _from_shards(model: TokenModel, path: str, row_id: str | None) -> Row:
 
 
 def _from_recording(model: TokenModel, voice: VoiceSource, path: str) -> Row:
-    from soundstorm_cli.semantic_options import load_chosen
     from stages.codec.registry import load_codec
     from stages.codec.tokenizer import AcousticTokenizer
+    from stages.semantic.encoders.registry import load_chosen
     from stages.semantic.kmeans import load_kmeans
     from stages.semantic.tokenizer import SemanticTokenizer
 

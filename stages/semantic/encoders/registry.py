@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
@@ -17,6 +18,9 @@ from stages.semantic.encoders.torchaudio import NAMES as TORCHAUDIO_NAMES
 from stages.semantic.encoders.torchaudio import TorchaudioEncoder, is_torchaudio
 from stages.semantic.encoders.whisper import PREFIX as WHISPER
 from stages.semantic.encoders.whisper import WhisperEncoder
+
+if TYPE_CHECKING:
+    from stages.semantic.kmeans import EncoderChoice
 
 KINDS = (
     "logmel",
@@ -56,6 +60,17 @@ def load_encoder(
     if rate is None or rate == encoder.frame_rate:
         return encoder
     return ReducedEncoder(encoder, rate=rate, reduction=reduction)
+
+
+def load_chosen(choice: EncoderChoice, *, device: str) -> SemanticEncoder:
+    """Load the encoder that a k-means names."""
+    return load_encoder(
+        choice.spec,
+        layer=choice.layer,
+        rate=choice.rate,
+        reduction="drop" if choice.reduction == "drop" else "mean",
+        device=device,
+    )
 
 
 def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:

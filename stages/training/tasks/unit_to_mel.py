@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stages.assets import model_folder
 from stages.errors import DataMismatch
-from stages.semantic.encoders.registry import load_encoder
+from stages.semantic.encoders.registry import load_chosen
 from stages.semantic.kmeans import load_kmeans
 from stages.semantic.speaking import Speaker, SpokenSums, record
 from stages.semantic.unit_search.unit_to_mel import (
@@ -89,14 +89,7 @@ class UnitToMelTask(HeardTask):
         self.config = UnitToMelConfig.from_json(
             {**given, **settings.network}, where="the settings' network"
         )
-        choice = kmeans.choice
-        encoder = load_encoder(
-            choice.spec,
-            layer=choice.layer,
-            rate=choice.rate,
-            reduction="drop" if choice.reduction == "drop" else "mean",
-            device=str(inputs["device"]),
-        )
+        encoder = load_chosen(kmeans.choice, device=str(inputs["device"]))
         kmeans.require_encoder(encoder, where=recipe.kmeans)
         if encoder.sample_rate != SAMPLE_RATE:
             raise DataMismatch(

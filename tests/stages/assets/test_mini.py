@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import stages.audiolm.model as audiolm
-from soundstorm_cli.semantic_options import load_chosen
 from stages.assets import MINI, model_folder
 from stages.audio.reading import read_audio
 from stages.audiolm.acoustic import AcousticOptions, generate_acoustic
@@ -19,6 +18,7 @@ from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.registry import load_codec
 from stages.consistency.model import load_consistency
 from stages.errors import DataMismatch
+from stages.semantic.encoders.registry import load_chosen
 from stages.semantic.kmeans import load_kmeans
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, decode
 from stages.soundstorm.model import from_model_file
