@@ -15,7 +15,7 @@ from stages.semantic.whisper_ear import chosen_blocks, load_ear
 from stages.shards.provenance import hash_file, hash_json
 
 _SILENCE = 100
-"""Log-mel frames, a second, without which Whisper hears words that end as cut off."""
+"""Log-mel frames, a second, after what is heard: Whisper was trained on pieces that end so."""
 
 
 class SearchEar:
