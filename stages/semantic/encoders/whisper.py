@@ -28,6 +28,17 @@ _SILENCE = 8_000
 """Samples put after a window: Whisper was trained on windows that end in silence."""
 
 
+def teacher_folder(spec: str, *, refusal: str) -> Path:
+    """The folder that `whisper:FOLDER` names.
+
+    Raises:
+        DataMismatch: with `refusal`, if it is of another form.
+    """
+    if not spec.startswith(PREFIX):
+        raise DataMismatch(refusal)
+    return Path(spec.removeprefix(PREFIX))
+
+
 class WhisperEncoder(SemanticEncoder):
     """The last layer of Whisper's encoder, after its norm, row by row: 50 frames a second."""
 

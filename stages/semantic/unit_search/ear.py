@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
 from stages.nn.precision import has_bfloat16
-from stages.semantic.encoders.whisper import PREFIX
+from stages.semantic.encoders.whisper import teacher_folder
 from stages.semantic.speaking import RecordedLevels
 from stages.semantic.whisper_ear import chosen_blocks, load_ear
 from stages.shards.provenance import hash_file, hash_json
@@ -32,9 +30,9 @@ class SearchEar:
         Raises:
             DataMismatch: if it is none, or hears other bands.
         """
-        if not spec.startswith(PREFIX):
-            raise DataMismatch(f"--search {spec} is no Whisper to listen with: give {PREFIX}FOLDER")
-        folder = Path(spec.removeprefix(PREFIX))
+        folder = teacher_folder(
+            spec, refusal=f"--search {spec} is no Whisper to listen with: give whisper:FOLDER"
+        )
         ear = load_ear(folder)
         if ear.mels != mels:
             raise DataMismatch(

@@ -64,29 +64,41 @@ def search(
     near = torch.cdist(points, centroids).topk(count, largest=False).indices  # [T, C]
     units, share = near[:, 0].clone(), settings.share
     at = torch.arange(len(units), device=units.device)
-    with torch.no_grad():
-        least = loss(centroids[units][None])[0]  # [T]
+    point, least = _graded(loss, units, centroids)
+    slope: Tensor | None = None
     for _ in range(settings.rounds if count > 1 else 0):
-        tried, changed = _trials(loss, units, near, centroids, settings.trials, share, generator)
+        if slope is None:
+            (slope,) = torch.autograd.grad(least.sum(), point)
+            least = least.detach()
+        tried, changed = _trials(
+            slope[0], units, near, centroids, settings.trials, share, generator
+        )
         with torch.no_grad():
             lost = loss(centroids[tried])  # [B, T]
-            best, who = _around(lost - least, settings.reach).min(dim=0)
-            kept = (best < 0) & changed[who, at]
-            joined = torch.where(kept, tried[who, at], units)
-            together = loss(centroids[joined][None])[0]
+        best, who = _around(lost - least, settings.reach).min(dim=0)
+        kept = (best < 0) & changed[who, at]
+        joined = torch.where(kept, tried[who, at], units)
+        joined_point, together = _graded(loss, joined, centroids)
         # What helped in trials of its own need not help beside the others' changes.
         whole = int(lost.sum(dim=1).argmin())
-        for found, at_each in ((joined, together), (tried[whole], lost[whole])):
-            if at_each.sum() < least.sum():
-                units, least = found, at_each
-                break
+        if together.detach().sum() < least.sum():
+            units, point, least, slope = joined, joined_point, together, None
+        elif lost[whole].sum() < least.sum():
+            units, slope = tried[whole], None
+            point, least = _graded(loss, units, centroids)
         else:
             share *= settings.patience
     return units
 
 
+def _graded(loss: Loss, units: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """The units' points, `[1, T, dim]`, and what is lost at each, `[T]`, with gradients to them."""
+    point = centroids[units][None].requires_grad_(True)
+    return point, loss(point)[0]
+
+
 def _trials(
-    loss: Loss,
+    slope: Tensor,
     units: Tensor,
     near: Tensor,
     centroids: Tensor,
@@ -94,12 +106,10 @@ def _trials(
     share: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Sequences with some units changed, drawn by what the gradient promises: `[B, T]`, and which
-    were changed, `[B, T]` bool."""
-    point = centroids[units][None].requires_grad_(True)
-    (slope,) = torch.autograd.grad(loss(point).sum(), point)
+    """Sequences with some units changed, drawn by what the gradient `[T, dim]` promises: `[B, T]`,
+    and which were changed, `[B, T]` bool."""
     move = centroids[near] - centroids[units][:, None]  # [T, C, dim]
-    promised = -(slope[0][:, None] * move).sum(dim=-1)  # [T, C]
+    promised = -(slope[:, None] * move).sum(dim=-1)  # [T, C]
     promised = promised / promised.std().clamp_min(1e-12)
     promised = promised.masked_fill(near == units[:, None], -torch.inf)
     pick = (promised + _gumbel((trials, *near.shape), generator, near)).argmax(dim=-1)  # [B, T]

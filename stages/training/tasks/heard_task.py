@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torchaudio.functional import resample
 
 from stages.errors import DataMismatch
-from stages.semantic.encoders.whisper import PREFIX
+from stages.semantic.encoders.whisper import teacher_folder
 from stages.semantic.speaking import SpokenSums
 from stages.semantic.whisper_ear import HEARD_SECONDS, WhisperEar, load_ear
 from stages.shards.provenance import hash_file
@@ -64,10 +63,10 @@ def load_teacher(spec: str, *, max_seconds: float, vary_speed: bool) -> tuple[Wh
     Raises:
         DataMismatch: if it is no Whisper, or windows are longer than it hears.
     """
-    if not spec.startswith(PREFIX):
-        raise DataMismatch("name the Whisper that is to hear the words: --encoder whisper:FOLDER")
+    folder = teacher_folder(
+        spec, refusal="name the Whisper that is to hear the words: --encoder whisper:FOLDER"
+    )
     _require_heard(max_seconds, vary_speed=vary_speed)
-    folder = Path(spec.removeprefix(PREFIX))
     return load_ear(folder), hash_file(folder / "model.bin")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from stages.assets import model_folder
 from stages.codec.mel.model import load_mel_codec
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
-from stages.semantic.encoders.whisper import PREFIX
+from stages.semantic.encoders.whisper import teacher_folder
 from stages.semantic.whisper_ear import HEARD_SECONDS
 from stages.shards.provenance import hash_file
 from stages.soundstorm.listening import Heard, Listener
@@ -123,11 +122,11 @@ class Listening:
     """
 
     def __init__(self, recipe: SoundStormRecipe, device: torch.device) -> None:
-        if not recipe.encoder.startswith(PREFIX):
-            raise DataMismatch(
-                f"SoundStorm learns from what a Whisper hears: --encoder {PREFIX}FOLDER, not "
-                f"{recipe.encoder}"
-            )
+        folder = teacher_folder(
+            recipe.encoder,
+            refusal="SoundStorm learns from what a Whisper hears: --encoder whisper:FOLDER, not "
+            f"{recipe.encoder}",
+        )
         if not recipe.codec:
             raise DataMismatch(
                 "what SoundStorm speaks can be heard only through the codec of its tokens: name "
@@ -141,7 +140,6 @@ class Listening:
             )
         # That it made the tokens has been seen to where embeddings start from it.
         codec, _ = load_mel_codec(made_by)
-        folder = Path(recipe.encoder.removeprefix(PREFIX))
         self._recipe, self._device = recipe, device
         self._listener = Listener(codec, folder).to(device)
         self.fingerprint = hash_file(folder / "model.bin")
