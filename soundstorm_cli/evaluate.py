@@ -292,10 +292,10 @@ def _open_task(
 
 @contextmanager
 def _told_of_interruption(folder: Path | None) -> Iterator[None]:
-    """Say on Ctrl-C what becomes of the work."""
+    """Say on Ctrl-C, and on SIGTERM, what becomes of the work."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         kept = f"what was scored is kept in {folder}, and the same command goes on from there"
         say(f"{NAME}: interrupted: {kept if folder else 'without -o, no score is kept'}")
         raise

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +70,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
 
 
 def _print_version(wanted: bool) -> None:
@@ -101,11 +107,13 @@ app.command("inspect")(inspect)
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line; every error that a user can cause is one sentence.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or data that does not fit, 130 on Ctrl-C.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or data that does not fit, 130 on Ctrl-C, 143 on
+    SIGTERM.
     """
     _prepare_streams()
     try:
-        code = app(arguments, standalone_mode=False)
+        with _heeding_termination():
+            code = app(arguments, standalone_mode=False)
     except SoundStormError as error:
         code = _complain(str(error), error.exit_code)
     except typer.Abort:
@@ -117,9 +125,28 @@ def run(arguments: list[str] | None = None) -> None:
     except SystemExit as ended:  # click's own answer to a closed pipe is 1
         closed = isinstance(ended.__context__, BrokenPipeError)
         code = PIPE_CLOSED if closed else ended.code
+        if code == TERMINATED:
+            _complain("terminated", TERMINATED)
     except Exception as error:
         code = _usage_error(error)
     _leave(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _heeding_termination() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does; `train` has its own way while it trains."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _prepare_streams() -> None:

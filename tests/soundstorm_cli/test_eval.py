@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -360,7 +361,14 @@ def test_help_tells_of_every_measure(evaluate: Eval, capsys: pytest.CaptureFixtu
         assert word in text
 
 
-def test_ctrl_c_is_one_sentence_and_keeps_what_was_scored(
+@pytest.mark.parametrize(
+    ("number", "code", "end"),
+    [(signal.SIGINT, 130, ""), (signal.SIGTERM, 143, "soundstorm: terminated\n")],
+)
+def test_a_signal_is_one_sentence_and_keeps_what_was_scored(
+    number: signal.Signals,
+    code: int,
+    end: str,
     evaluate: Eval,
     manifest: Path,
     quieter: Path,
@@ -374,7 +382,7 @@ def test_ctrl_c_is_one_sentence_and_keeps_what_was_scored(
     def interrupted(*arguments: NDArray[np.float32]) -> float:
         calls.append(1)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return scored(*arguments)
 
     monkeypatch.setattr(reconstruction, "si_sdr", interrupted)
@@ -382,10 +390,10 @@ def test_ctrl_c_is_one_sentence_and_keeps_what_was_scored(
         manifest, "--system", f"q={quieter}", "--measures", "reconstruction", "--workers", 0,
         "-o", tmp_path / "eval",
     )  # fmt: skip
-    assert evaluate(*arguments) == 130
+    assert evaluate(*arguments) == code
     assert capsys.readouterr().err == (
         f"eval: interrupted: what was scored is kept in {tmp_path / 'eval'}, and the same command "
-        "goes on from there\n"
+        f"goes on from there\n{end}"
     )
     assert [path.name for path in (tmp_path / "eval").iterdir()] == ["scores-cache.jsonl"]
     assert evaluate(*arguments) == 0

@@ -171,7 +171,10 @@ def test_killed_and_run_again_gives_the_same_bytes(stage, pipeline, corpus, tmp_
     assert shards_of(killed) == shards_of(undisturbed)
 
 
-def test_ctrl_c_exits_130_and_leaves_only_whole_shards(pipeline, corpus, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "says"), [(signal.SIGINT, 130, b""), (signal.SIGTERM, 143, b"terminated")]
+)
+def test_a_signal_leaves_only_whole_shards(number, code, says, pipeline, corpus, tmp_path):
     output = tmp_path / "out"
     process = subprocess.Popen(
         [*PROGRAM, "tokenize-acoustic", str(corpus / "manifest.tsv"), "-o", str(output),
@@ -179,12 +182,14 @@ def test_ctrl_c_exits_130_and_leaves_only_whole_shards(pipeline, corpus, tmp_pat
         env=ENVIRONMENT, stderr=subprocess.PIPE, process_group=0,
     )  # fmt: skip
     wait_for(lambda: output.exists() and list(output.glob("*.parquet")), process)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, said = process.communicate()
     if process.returncode == 0:
         pytest.skip("it was done before it was interrupted")
-    assert process.returncode == 130
-    assert b"Traceback" not in said
+    assert process.returncode == code
+    assert says in said
+    assert not any(word in said for word in (b"Traceback", b"resource_tracker", b"died"))
+    assert not list(output.glob("*.tmp"))
     for part in output.glob("*.parquet"):
         assert open_rows(part).num_rows == 1
 
