@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
@@ -123,7 +124,7 @@ class _Worker:
         )
         # A terminal's Ctrl-C reaches the child, too, long before that can ignore it; what is
         # blocked here is inherited. The tracker, which the first child starts, would unblock it.
-        resource_tracker.ensure_running()
+        _start_tracker()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             self._process.start()
@@ -145,6 +146,16 @@ class _Worker:
         self._process.join(patience)
         self.stop()
         self._process.join()
+
+
+def _start_tracker() -> None:
+    """Start what clears up behind processes, to do so in silence: workers may be ended by force."""
+    silent = "ignore::UserWarning:multiprocessing.resource_tracker"
+    sys.warnoptions.append(silent)  # it is a process of its own, with our options
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(silent)
 
 
 def _serve(pipe: Connection, prepare: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

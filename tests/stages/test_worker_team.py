@@ -80,6 +80,17 @@ def test_what_cannot_be_sent_is_told(new_processes: Callable[[], list[BaseProces
     assert new_processes() == []
 
 
+def told(script: str, folder: Path) -> tuple[bytes, bytes]:
+    """What a script writes to standard output and error, in a fresh process."""
+    (folder / "script.py").write_text(script)
+    result = subprocess.run(
+        [sys.executable, folder / "script.py"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    return result.stdout, result.stderr
+
+
 INTERRUPTED_AT_ITS_START = """
 import multiprocessing, os, signal, threading
 from stages.worker_team import WorkerTeam
@@ -102,14 +113,27 @@ if __name__ == "__main__":
 
 def test_ctrl_c_is_the_parents_from_the_start(tmp_path: Path) -> None:
     """In a fresh process, whose first worker starts more than itself."""
-    (tmp_path / "script.py").write_text(INTERRUPTED_AT_ITS_START)
-    result = subprocess.run(
-        [sys.executable, tmp_path / "script.py"],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        capture_output=True, check=False,
-    )  # fmt: skip
-    assert result.stderr == b""
-    assert result.stdout == b"[(0, 1)]\n"
+    assert told(INTERRUPTED_AT_ITS_START, tmp_path) == (b"[(0, 1)]\n", b"")
+
+
+ENDED_WHILE_IT_HOLDS_A_LOCK = """
+import multiprocessing
+from stages.worker_team import WorkerTeam
+
+def prepare():
+    locks.append(multiprocessing.get_context("spawn").Lock())
+    return abs
+
+locks = []
+if __name__ == "__main__":
+    for index, answer in WorkerTeam(prepare, does="counts").map([-1, -2, -3], workers=1):
+        print(answer)
+        break
+"""
+
+
+def test_nothing_is_said_of_what_an_ended_worker_held(tmp_path: Path) -> None:
+    assert told(ENDED_WHILE_IT_HOLDS_A_LOCK, tmp_path) == (b"1\n", b"")
 
 
 def test_the_parent_takes_ctrl_c_as_before(team: WorkerTeam[int, tuple[int, int]]) -> None:
