@@ -361,12 +361,20 @@ def test_help_tells_of_every_measure(evaluate: Eval, capsys: pytest.CaptureFixtu
         assert word in text
 
 
+def ctrl_c() -> None:
+    raise KeyboardInterrupt  # not the signal, which a shell's background jobs ignore
+
+
+def sigterm() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
 @pytest.mark.parametrize(
-    ("number", "code", "end"),
-    [(signal.SIGINT, 130, ""), (signal.SIGTERM, 143, "soundstorm: terminated\n")],
+    ("interrupt", "code", "end"),
+    [(ctrl_c, 130, ""), (sigterm, 143, "soundstorm: terminated\n")],
 )
-def test_a_signal_is_one_sentence_and_keeps_what_was_scored(
-    number: signal.Signals,
+def test_an_interruption_is_one_sentence_and_keeps_what_was_scored(
+    interrupt: Callable[[], None],
     code: int,
     end: str,
     evaluate: Eval,
@@ -382,7 +390,7 @@ def test_a_signal_is_one_sentence_and_keeps_what_was_scored(
     def interrupted(*arguments: NDArray[np.float32]) -> float:
         calls.append(1)
         if len(calls) == 3:
-            signal.raise_signal(number)
+            interrupt()
         return scored(*arguments)
 
     monkeypatch.setattr(reconstruction, "si_sdr", interrupted)
