@@ -63,6 +63,15 @@ def tokenize_semantic(
             help="The folder that fit-kmeans wrote, or mini; it names the encoder, too.",
         ),
     ] = MINI,
+    refiner: Annotated[
+        str | None,
+        typer.Option(
+            "--refiner",
+            help="What moves frames to where their units sound more like the recording: a folder "
+            "that train --model refiner wrote, mini (the default for --kmeans mini), or none (the "
+            "default for others).",
+        ),
+    ] = None,
     search: Annotated[
         str | None,
         typer.Option(
@@ -76,8 +85,8 @@ def tokenize_semantic(
         str | None,
         typer.Option(
             "--unit-to-mel",
-            help="What speaks units in a search: the folder of a unit-to-mel model, or mini, the "
-            "default.",
+            help="What speaks units to a refiner and in a search: the folder of a unit-to-mel "
+            "model, or mini, the default.",
         ),
     ] = None,
     encoder: EncoderOption = None,
@@ -104,13 +113,23 @@ def tokenize_semantic(
         from stages.semantic.encoders.registry import load_chosen
         from stages.semantic.kmeans import load_kmeans
         from stages.semantic.tokenizer import SemanticTokenizer
+        from stages.semantic.unit_search.refining import load_refinement
 
         clusters = load_kmeans(model_folder(kmeans, "kmeans"))
         place = pick_device(device)
         choice = _choice(clusters, encoder, layer=layer, rate=rate, reduce=reduce)
+        refinement = load_refinement(
+            refiner, clusters, where=kmeans, unit_to_mel=unit_to_mel, device=place
+        )
+        if unit_to_mel is not None and refinement is None and search is None:
+            raise DataMismatch(
+                "--unit-to-mel speaks to a refiner and in a search: add --refiner FOLDER or "
+                "--search whisper:FOLDER"
+            )
         stage = SemanticTokenizer(
             load_chosen(choice, device=place),
             clusters,
+            refinement=refinement,
             search=_searcher(search, unit_to_mel, clusters, device=place),
             where=kmeans,
             workers=worker_count(workers),
@@ -132,8 +151,6 @@ def _searcher(
     ear: str | None, unit_to_mel: str | None, kmeans: KMeans, *, device: str
 ) -> UnitSearch | None:
     if ear is None:
-        if unit_to_mel is not None:
-            raise DataMismatch("--unit-to-mel speaks in a search: add --search whisper:FOLDER")
         return None
     from stages.semantic.unit_search.searcher import UnitSearch
 

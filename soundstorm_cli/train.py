@@ -33,7 +33,7 @@ def train(
             "--model",
             "-m",
             help="soundstorm, codec, vocoder, best-rq, student, bottleneck, unit-to-mel, "
-            "consistency, audiolm-semantic, audiolm-coarse or audiolm-fine.",
+            "refiner, consistency, audiolm-semantic, audiolm-coarse or audiolm-fine.",
         ),
     ] = "soundstorm",
     preset: Annotated[
@@ -67,7 +67,7 @@ def train(
             "--kmeans",
             help="A folder, or mini. For soundstorm, audiolm-semantic and audiolm-coarse: the "
             "tokens' k-means, from whose centroids embeddings start. For student: the teacher's, "
-            "from whose centroids the head starts. For unit-to-mel: that of the units.",
+            "from whose centroids the head starts. For unit-to-mel and refiner: that of the units.",
         ),
     ] = None,
     encoder: Annotated[
@@ -76,7 +76,7 @@ def train(
             "--encoder",
             metavar="FOLDER[:LAYER]",
             help="For consistency: the best-rq model, and the layer, that it listens with. For "
-            "bottleneck and unit-to-mel: whisper:FOLDER, the teacher. For soundstorm: "
+            "bottleneck, unit-to-mel and refiner: whisper:FOLDER, the teacher. For soundstorm: "
             "whisper:FOLDER, which listens to what it speaks; it needs --codec, too.",
         ),
     ] = None,

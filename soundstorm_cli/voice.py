@@ -75,6 +75,7 @@ def _from_recording(model: TokenModel, voice: VoiceSource, path: str) -> Row:
     from stages.semantic.encoders.registry import load_chosen
     from stages.semantic.kmeans import load_kmeans
     from stages.semantic.tokenizer import SemanticTokenizer
+    from stages.semantic.unit_search.refining import load_refinement
 
     clusters = load_kmeans(model_folder(voice.kmeans, "kmeans"))
     model.semantic.require_same(clusters.tokens, ours="the model", theirs=voice.kmeans)
@@ -85,9 +86,13 @@ def _from_recording(model: TokenModel, voice: VoiceSource, path: str) -> Row:
         hint = "" if voice.codec else f" (the model's codec is {name}; --codec says where it is)"
         raise DataMismatch(f"{error}{hint}") from None
     model.acoustic.require_same(codec.spec, ours="the model", theirs=name)
-    encoder = load_chosen(clusters.choice, device=voice.device)
+    semantic = SemanticTokenizer(
+        load_chosen(clusters.choice, device=voice.device),
+        clusters,
+        refinement=load_refinement(None, clusters, where=voice.kmeans, device=voice.device),
+    )
     row: Row = {"id": path, "audio": path}
-    for stage in (SemanticTokenizer(encoder, clusters), AcousticTokenizer(codec)):
+    for stage in (semantic, AcousticTokenizer(codec)):
         row |= _tokenize(stage, row, path)
     return row
 

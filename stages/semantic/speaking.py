@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from stages.nn.conformer import Conformer, ConformerConfig, padding_mask
 from stages.semantic.whisper_ear import HOP, WhisperEar, WhisperMel, unheard
@@ -39,6 +40,16 @@ class RecordedLevels:
     def scaled(self, levels: Tensor) -> Tensor:
         """`[B, F, mels]` with each band's mean and deviation taken out."""
         return (levels - self.mean) / self.deviation
+
+    def said(self, frames: int) -> Tensor:
+        """`[B, frames, mels]`: what was recorded, scaled, and 0 past a row's end."""
+        scaled = (self.scaled(self.levels) * self.inside)[:, :frames]
+        return pad(scaled, (0, 0, 0, frames - scaled.shape[1]))
+
+    @property
+    def voice(self) -> tuple[Tensor, Tensor]:
+        """`[B, 1, mels]` each: the bands' means and deviations."""
+        return self.mean, self.deviation
 
     def heard(self, levels: Tensor) -> Tensor:
         """Levels `[B, F, mels]` as Whisper is to hear them: an even number of frames, and past its

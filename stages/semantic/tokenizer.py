@@ -13,6 +13,7 @@ from stages.shards.row_stage import RowResult, RowStage
 from stages.shards.rows import NUM_SAMPLES, SAMPLE_RATE, SEMANTIC, Row
 
 if TYPE_CHECKING:
+    from stages.semantic.unit_search.refining import Refinement
     from stages.semantic.unit_search.searcher import UnitSearch
 
 
@@ -28,6 +29,7 @@ class SemanticTokenizer(RowStage):
         encoder: SemanticEncoder,
         kmeans: KMeans,
         *,
+        refinement: Refinement | None = None,
         search: UnitSearch | None = None,
         where: str = "given",
         workers: int = 0,
@@ -38,31 +40,37 @@ class SemanticTokenizer(RowStage):
         Args:
             encoder: makes the frames.
             kmeans: makes tokens of them, the nearest centroids,
+            refinement: to where this moves them,
             search: unless this looks for better ones.
             where: the k-means' folder, for messages.
             workers: processes that read audio ahead.
             batch_seconds: audio in a padded batch; 0 takes one utterance at a time.
 
         Raises:
-            DataMismatch: if the k-means was fitted on another encoder, or the search hears at
-                another rate.
+            DataMismatch: if the k-means was fitted on another encoder, or what refines or searches
+                hears at another rate.
         """
         kmeans.require_encoder(encoder, where=where)
         self._encoder = encoder
-        if search is not None and search.sample_rate != encoder.sample_rate:
-            raise DataMismatch(
-                f"the search hears at {search.sample_rate} Hz and {encoder.name} at "
-                f"{encoder.sample_rate} Hz: leave --search out"
-            )
+        listeners = {"refiner": refinement, "search": search}
+        for name, listener in listeners.items():
+            if listener is not None and listener.sample_rate != encoder.sample_rate:
+                raise DataMismatch(
+                    f"the {name} hears at {listener.sample_rate} Hz and {encoder.name} at "
+                    f"{encoder.sample_rate} Hz: leave --{name} out"
+                )
         self._kmeans = kmeans
-        self._search = search
+        self._refinement, self._search = refinement, search
         self._workers = workers
         self._batch_seconds = batch_seconds
         self.tokens = kmeans.tokens
         self.settings = {"encoder": encoder.name, "clusters": len(kmeans.centroids)}
         self.models = {"encoder": encoder.fingerprint, "kmeans": self.tokens.fingerprint}
-        if search is not None:
-            self.models["search"] = search.fingerprint
+        self.models |= {
+            name: listener.fingerprint
+            for name, listener in listeners.items()
+            if listener is not None
+        }
 
     def process(self, rows: Sequence[Row]) -> Iterator[RowResult]:
         for index, encoded in encode_paths(
@@ -74,10 +82,13 @@ class SemanticTokenizer(RowStage):
             if isinstance(encoded, RowFailure):
                 yield index, encoded
                 continue
+            frames = encoded.frames
+            if self._refinement is not None:
+                frames = self._refinement.frames(encoded.samples, frames)
             if self._search is None:
-                units = self._kmeans.assign(encoded.frames)
+                units = self._kmeans.assign(frames)
             else:
-                units = self._search.units(encoded.samples, encoded.frames)
+                units = self._search.units(encoded.samples, frames)
             yield (
                 index,
                 {

@@ -21,6 +21,7 @@ from stages.nn.model_file import CONFIG_NAME, read_model_config
 from stages.semantic.bottleneck import BottleneckConfig
 from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import load_kmeans
+from stages.semantic.unit_search.refining import Refinement
 from stages.speed.cells import TOKENIZE, VOCODE, Cell
 from stages.speed.codec_cost import (
     griffin_lim_cost,
@@ -97,31 +98,52 @@ def acoustic_tokens(cell: Cell, device: torch.device) -> AudioWork:
 
 
 def semantic_tokens(cell: Cell, device: torch.device) -> AudioWork:
-    """Audio to mini's semantic tokens: its bottleneck, then its k-means, which is not counted."""
+    """Audio to mini's semantic tokens: its bottleneck and refiner, then its k-means, which is not
+    counted."""
     kmeans = load_kmeans(model_folder(MINI, "kmeans"))
     encoder = load_encoder(MINI, device=str(device))
     folder = model_folder(MINI, "bottleneck")
     config = BottleneckConfig.from_json(read_model_config(folder)["config"], where=str(folder))
+    refinement = Refinement(
+        model_folder(MINI, "refiner"),
+        kmeans,
+        speaker=model_folder(MINI, "unit-to-mel"),
+        device=str(device),
+    )
     samples = _noise(cell, encoder.sample_rate)
     lengths = torch.full((cell.batch,), samples.shape[1])
 
     def tokenize() -> None:
         found = encoder.encode(samples, lengths)
-        for row, count in zip(found.values.cpu().numpy(), found.lengths.tolist(), strict=True):
-            kmeans.assign(row[:count])
+        rows = zip(samples.numpy(), found.values.cpu().numpy(), found.lengths.tolist(), strict=True)
+        for sound, row, count in rows:
+            kmeans.assign(refinement.frames(sound, row[:count]))
 
     frames = math.ceil(cell.seconds * config.frame_rate)
-    into, width = config.stack * config.mels, config.width
+    bands = config.stack * config.mels
+    parts = [(frames, bands, config.conformer, config.dim)]  # frames, into, network, out of it
+    for begin, end, _ in refinement.pieces.spans(frames):
+        parts += [
+            (end - begin, config.dim, refinement.speaker_config.conformer, bands),
+            (end - begin, 2 * bands + config.dim, refinement.config.conformer, config.dim),
+        ]
     return AudioWork(
         cell,
         tokenize,
-        flops=linear_flops(frames, into, width)
-        + conformer_flops(config.conformer, frames)
-        + linear_flops(frames, width, config.dim),
+        flops=sum(
+            linear_flops(count, into, network.width)
+            + conformer_flops(network, count)
+            + linear_flops(count, network.width, out)
+            for count, into, network, out in parts
+        ),
         products=[
-            linear(frames, into, width),
-            *conformer_products(config.conformer, 1, frames),
-            linear(frames, width, config.dim),
+            product
+            for count, into, network, out in parts
+            for product in (
+                linear(count, into, network.width),
+                *conformer_products(network, 1, count),
+                linear(count, network.width, out),
+            )
         ],
     )
 

@@ -140,6 +140,11 @@ _UNIT_TO_MEL: dict[str, dict[str, Any]] = {
     "base": {**_BOTTLENECK["base"], "network": {**_BASE_CONFORMER, "layers": 4}},
     "350m": {**_BOTTLENECK["350m"], "network": {**_350M_CONFORMER, "layers": 4}},
 }
+_REFINER: dict[str, dict[str, Any]] = {
+    "mini": {**_UNIT_TO_MEL["mini"], "network": _MINI_CONFORMER},
+    "base": {**_BOTTLENECK["base"], "network": _BASE_CONFORMER},
+    "350m": {**_BOTTLENECK["350m"], "network": _350M_CONFORMER},
+}
 
 # Only the head is trained, on the mini best-rq's frames, so minutes do. More recordings at once are
 # harder to tell apart; 350m has the paper's lengths of crops and width of embeddings.
@@ -292,6 +297,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "student": _STUDENT,
     "bottleneck": _BOTTLENECK,
     "unit-to-mel": _UNIT_TO_MEL,
+    "refiner": _REFINER,
     "consistency": _CONSISTENCY,
     "audiolm-semantic": _AUDIOLM_SEMANTIC,
     "audiolm-coarse": _AUDIOLM_COARSE,

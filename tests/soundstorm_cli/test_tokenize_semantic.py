@@ -206,7 +206,9 @@ def test_a_search_that_cannot_be_is_refused(
 ) -> None:
     for options, reason in (
         (["-k", kmeans, "--search", f"whisper:{whisper}"], "speaks the units of another k-means"),
-        (["--unit-to-mel", "mini"], "--unit-to-mel speaks in a search: add --search"),
+        (["-k", kmeans, "--unit-to-mel", "mini"], "in a search: add --refiner FOLDER or --search"),
+        (["-k", kmeans, "--refiner", "mini"], "refines the frames of another k-means"),
+        (["--refiner", tmp_path], "is no model"),
         (["--search", "mini"], "--search mini is no Whisper to listen with: give whisper:FOLDER"),
         (["--search", f"whisper:{tmp_path}"], "model.bin"),
         (["--search", f"whisper:{whisper}", "--unit-to-mel", tmp_path], "is no model"),
@@ -215,3 +217,24 @@ def test_a_search_that_cannot_be_is_refused(
         (line,) = capsys.readouterr().err.splitlines()
         assert reason in line
         assert not (tmp_path / "sem").exists()
+
+
+def test_frames_of_the_mini_kmeans_are_refined(tmp_path: Path) -> None:
+    found = {}
+    for name, options in (
+        ("plain", ["--refiner", "none"]),
+        ("default", []),
+        ("named", ["--refiner", "mini", "--unit-to-mel", "mini"]),
+    ):
+        assert command("tokenize-semantic", VOICE, "-o", tmp_path / name, *options, "-q") == 0
+        with open_rows(tmp_path / name) as source:
+            (row,) = source.rows()
+            spec = source.provenance.tokens("semantic")
+            models = source.provenance.stages[-1].models
+        found[name] = (spec, row["semantic"].tolist(), models.get("refiner"))
+    assert found["default"] == found["named"]
+    assert found["plain"][2] is None
+    assert len(found["default"][2]) == 64
+    assert found["plain"][0] == found["default"][0]
+    changed = (np.array(found["plain"][1]) != np.array(found["default"][1])).mean()
+    assert 0.2 < changed < 0.9

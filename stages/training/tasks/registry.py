@@ -158,6 +158,12 @@ def _unit_to_mel(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     return UnitToMelTask(settings, **_speech(inputs))
 
 
+def _refiner(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.refiner import RefinerTask
+
+    return RefinerTask(settings, **_speech(inputs))
+
+
 def _consistency(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     from stages.training.tasks.consistency import ConsistencyTask
 
@@ -172,6 +178,7 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "student": _student,
     "bottleneck": _bottleneck,
     "unit-to-mel": _unit_to_mel,
+    "refiner": _refiner,
     "consistency": _consistency,
     "audiolm-semantic": _audiolm_semantic,
     "audiolm-coarse": _audiolm_acoustic,
@@ -183,7 +190,8 @@ ON_TOKENS = ("soundstorm", *AUDIOLM)
 """Learn from token shards alone, which are so quick to read that no worker is needed."""
 
 WITH_RECIPE = (
-    "soundstorm", "student", "bottleneck", "vocoder", "unit-to-mel", "consistency", *AUDIOLM,
+    "soundstorm", "student", "bottleneck", "vocoder", "unit-to-mel", "refiner", "consistency",
+    *AUDIOLM,
 )  # fmt: skip
 
 

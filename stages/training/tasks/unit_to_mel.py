@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.assets import model_folder
 from stages.errors import DataMismatch
-from stages.semantic.encoders.registry import load_chosen
-from stages.semantic.kmeans import load_kmeans
-from stages.semantic.speaking import Speaker, SpokenSums, record
+from stages.semantic.speaking import Speaker, SpokenSums
 from stages.semantic.unit_search.unit_to_mel import (
     UnitToMelConfig,
     load_unit_to_mel,
     save_unit_to_mel,
 )
-from stages.semantic.whisper_ear import SAMPLE_RATE, WhisperMel
+from stages.semantic.whisper_ear import SAMPLE_RATE
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL
-from stages.training.tasks.heard_task import HeardTask, load_teacher, vary_speed
+from stages.training.tasks.heard_task import HeardTask, vary_speed
 from stages.training.tasks.same_network import require_same_network
+from stages.training.tasks.spoken_units import load_spoken_units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,42 +74,14 @@ class UnitToMelTask(HeardTask):
                 than the teacher hears, or the k-means' frames are not as the network's.
         """
         recipe = overlay(UnitToMelRecipe(), settings.recipe, where="recipe", prefix="recipe.")
-        if not recipe.kmeans:
-            raise DataMismatch("name the k-means whose units are spoken: --kmeans FOLDER or mini")
-        ear, fingerprint = load_teacher(
-            recipe.encoder, max_seconds=settings.data.max_seconds, vary_speed=recipe.vary_speed
-        )
-        kmeans = load_kmeans(model_folder(recipe.kmeans, "kmeans"))
-        settings = settings.with_recipe(
-            encoder_fingerprint=fingerprint, kmeans_fingerprint=kmeans.tokens.fingerprint
-        )
-        given = {"dim": kmeans.centroids.shape[1], "mels": ear.mels}
+        units = load_spoken_units(asdict(recipe), settings, device=inputs["device"])
+        settings = settings.with_recipe(**units.fingerprints)
         self.config = UnitToMelConfig.from_json(
-            {**given, **settings.network}, where="the settings' network"
+            {**units.shape, **settings.network}, where="the settings' network"
         )
-        encoder = load_chosen(kmeans.choice, device=str(inputs["device"]))
-        kmeans.require_encoder(encoder, where=recipe.kmeans)
-        if encoder.sample_rate != SAMPLE_RATE:
-            raise DataMismatch(
-                f"{encoder.name} hears at {encoder.sample_rate} Hz and Whisper at {SAMPLE_RATE}: "
-                "use a k-means of an encoder at that rate"
-            )
-        if encoder.frame_rate != self.config.frame_rate:
-            raise DataMismatch(
-                f"the k-means {recipe.kmeans} has {encoder.frame_rate} units a second and the "
-                f"network {self.config.frame_rate}: set network.stack to "
-                f"{float(100 / encoder.frame_rate):g}"
-            )
-        if (self.config.dim, self.config.mels) != tuple(given.values()):
-            raise DataMismatch(
-                f"the k-means {recipe.kmeans} and the teacher have {given}: leave network.dim and "
-                "network.mels out"
-            )
+        units.require_shape(self.config)
         super().__init__(settings, sample_rate=SAMPLE_RATE, **inputs)
-        self._ear, self._encoder, self._recipe = ear.to(self.device), encoder, recipe
-        self._tokens = kmeans.tokens
-        self._centroids = torch.from_numpy(kmeans.centroids).to(self.device)
-        self._mel = WhisperMel(ear.mels).to(self.device)
+        self._units, self._recipe = units, recipe
         torch.manual_seed(derive_seed(settings.seed, "weights"))
         self.network = self.config.build().to(self.device)
         self.players = {MODEL: self.network}
@@ -120,19 +90,17 @@ class UnitToMelTask(HeardTask):
         samples, lengths, generator = self.arrive(batch)
         if varied and self._recipe.vary_speed:
             samples, lengths = vary_speed(samples, lengths, generator)
-        frames = self._encoder.encode(samples, lengths)
-        points = frames.values.clone()  # of inference mode, in which no gradient passes
+        points, counts, recorded = self._units.heard(samples, lengths)
         if varied:
             rows = torch.rand(len(points), generator=generator) < self._recipe.strays
             noise = torch.rand(points.shape, generator=generator) - 0.5
             noise = self._recipe.stray_width * noise * rows[:, None, None]
             points = points + noise.to(points.device)
-        units = torch.cdist(points, self._centroids).argmin(dim=-1)  # [B, T]
         return network.loss(
-            self._centroids[units],
-            frames.lengths.clone(),
-            record(self._mel, samples, lengths),
-            ear=self._ear,
+            self._units.rounded(points),
+            counts,
+            recorded,
+            ear=self._units.ear,
             hearing_weight=self._recipe.hearing_weight,
         )
 
@@ -143,5 +111,9 @@ class UnitToMelTask(HeardTask):
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
         save_unit_to_mel(
-            folder, config=self.config, weights=weights, tokens=self._tokens, extra=extra
+            folder,
+            config=self.config,
+            weights=weights,
+            tokens=self._units.kmeans.tokens,
+            extra=extra,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +12,19 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
-from stages.semantic.kmeans import EncoderChoice, KMeans
-from stages.semantic.unit_search.searcher import UnitSearch, pieces
+from stages.semantic.unit_search.pieces import pieces
+from stages.semantic.unit_search.searcher import UnitSearch
 from stages.semantic.unit_search.searching import SearchSettings, search
-from stages.semantic.unit_search.unit_to_mel import (
-    UnitToMelConfig,
-    load_unit_to_mel,
-    save_unit_to_mel,
-)
-from tests.tiny_whisper import MELS, tiny_whisper
-
-CONFIG = UnitToMelConfig(
-    layers=1, heads=2, width=16, feed_forward=16, dim=3, dropout=0.0, mels=MELS
-)
-KMEANS = KMeans(
-    centroids=np.random.default_rng(0).uniform(-1, 1, (40, 3)).astype(np.float32),
-    encoder="bottleneck",
-    encoder_fingerprint="e" * 64,
-    frame_rate=Fraction(25),
-    choice=EncoderChoice(spec="nowhere"),
-)
-
+from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel, save_unit_to_mel
+from tests.tiny_units import KMEANS, SPEAKER, tiny_speaker
+from tests.tiny_whisper import tiny_whisper
 
 Searcher = Callable[..., UnitSearch]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    weights = CONFIG.build().state_dict()
-    save_unit_to_mel(tmp_path / "s", config=CONFIG, weights=weights, tokens=KMEANS.tokens)
-    return tmp_path / "s"
+    return tiny_speaker(tmp_path / "s")
 
 
 @pytest.fixture
@@ -159,7 +140,7 @@ def test_what_cannot_speak_or_listen_is_refused(folder: Path, tmp_path: Path) ->
 
 def test_what_is_saved_is_loaded(folder: Path) -> None:
     _, config, file = load_unit_to_mel(folder)
-    assert config == CONFIG
+    assert config == SPEAKER
     assert file.tokens["semantic"] == KMEANS.tokens.to_json()
     with pytest.raises(DataMismatch, match=r"an even network\.stack"):
-        replace(CONFIG, stack=3)
+        replace(SPEAKER, stack=3)

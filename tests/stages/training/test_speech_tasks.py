@@ -22,9 +22,11 @@ from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
 from stages.semantic.bottleneck import BottleneckConfig, load_bottleneck, save_bottleneck
 from stages.semantic.encoders.registry import load_encoder
-from stages.semantic.kmeans import EncoderChoice, KMeans, save_kmeans
+from stages.semantic.kmeans import EncoderChoice, KMeans, load_kmeans, save_kmeans
 from stages.semantic.spoken_bottleneck import SpokenBottleneck
 from stages.semantic.student import load_student
+from stages.semantic.unit_search.refiner import load_refiner
+from stages.semantic.unit_search.refining import Refinement
 from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from stages.shards.provenance import Provenance, StageRecord
 from stages.shards.reader import open_rows
@@ -41,6 +43,7 @@ from stages.training.stopping import Limits, Stopper
 from stages.training.task import StepOutput
 from stages.training.tasks import heard_task
 from stages.training.tasks.registry import TaskInputs, build_task
+from tests.tiny_units import tiny_speaker
 from tests.tiny_whisper import tiny_whisper
 
 LOUDNESSES = 4
@@ -72,6 +75,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         },
     },
     "unit-to-mel": {"network": {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16}},
+    "refiner": {"network": {"layers": 1, "heads": 2, "width": 16, "feed_forward": 16}},
 }  # fmt: skip
 SMALL: dict[str, Any] = {
     "batch_size": 4,
@@ -96,13 +100,16 @@ def make(corpus: Path) -> Make:
         )
         if model == "student":
             source = _labelled(source, run.parent / "labelled")
-        if model in ("bottleneck", "unit-to-mel"):
+        if model in ("bottleneck", "unit-to-mel", "refiner"):
             teacher = tiny_whisper(run.parent / "whisper")
             settings = overlay(
                 settings, {"recipe": {"encoder": f"whisper:{teacher}"}}, where="test"
             )
-        if model == "unit-to-mel":
+        if model in ("unit-to-mel", "refiner"):
             units = {"kmeans": str(_points_kmeans(run.parent / "points"))}
+            if model == "refiner":
+                tokens = load_kmeans(Path(units["kmeans"])).tokens
+                units["unit_to_mel"] = str(tiny_speaker(run.parent / "speaker", tokens))
             settings = overlay(settings, {"recipe": units}, where="test")
         inputs = TaskInputs(
             train=source,
@@ -174,7 +181,7 @@ def losses(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    "model", ["codec", "vocoder", "best-rq", "student", "bottleneck", "unit-to-mel"]
+    "model", ["codec", "vocoder", "best-rq", "student", "bottleneck", "unit-to-mel", "refiner"]
 )
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     make: Make, tmp_path: Path, model: str
@@ -557,3 +564,55 @@ def test_a_unit_to_mel_s_inputs_must_fit(make: Make, tmp_path: Path) -> None:
         make("unit-to-mel", tmp_path / "run", network={"dim": 4})
     with pytest.raises(DataMismatch, match=r"recipe\.strays from 0 to 1"):
         make("unit-to-mel", tmp_path / "run", recipe={"strays": 2.0})
+
+
+def test_a_refiner_learns_and_refines(make: Make, tmp_path: Path) -> None:
+    run = tmp_path / "refiner"
+    task = make("refiner", run, network={"dropout": 0.0}, optimiser={"learning_rate": 1e-2})
+    before = task.validate(task.network.eval())
+    task.network.train()
+    run_to(task, run, 40)
+    after = task.validate(task.network.eval())
+    assert after["loss"] < before["loss"]
+    assert after["loss"] == pytest.approx(after["mel"] + 10 * after["heard"], rel=1e-4)
+    again = make("refiner", tmp_path / "again")
+    again.initialise(run)
+    saved, config, _ = load_refiner(run)
+    torch.testing.assert_close(again.network.output.weight, saved.output.weight)
+    assert (config.dim, config.mels) == (3, 20)  # the k-means' and the teacher's
+    kmeans = load_kmeans(tmp_path / "points" / "kmeans")
+    refinement = Refinement(run, kmeans, speaker=tmp_path / "speaker")
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    frames = np.random.default_rng(1).uniform(-1, 1, (25, 3)).astype(np.float32)
+    moved = refinement.frames(samples, frames)
+    assert (moved.dtype, moved.shape) == (np.float32, frames.shape)
+    assert 0 < np.abs(moved - frames).mean() < 1
+    other = tiny_speaker(tmp_path / "other", kmeans.tokens, seed=1)
+    with pytest.raises(DataMismatch, match="learned with another unit-to-mel model than"):
+        Refinement(run, kmeans, speaker=other)
+
+
+def test_a_refiner_s_frames_alone_are_trained(make: Make, tmp_path: Path) -> None:
+    task = make("refiner", tmp_path / "run")
+    batch = next(iter(task.valid_batches(10.0)))
+    task.sums(task.network, batch, varied=True).loss.backward()
+    assert task.network.output.weight.grad.abs().sum() > 0
+    parts = (task._speaker, task._units.ear)
+    assert all(weight.grad is None for part in parts for weight in part.parameters())
+
+
+def test_a_refiner_s_inputs_must_fit(make: Make, tmp_path: Path) -> None:
+    for changes, reason in (
+        ({"recipe": {"kmeans": ""}}, "--kmeans FOLDER or mini"),
+        ({"recipe": {"encoder": "logmel"}}, "--encoder whisper:FOLDER"),
+        ({"recipe": {"unit_to_mel": "mini"}}, "speaks the units of another k-means"),
+        ({"recipe": {"rounded": 1.5}}, r"recipe\.rounded from 0 to 1"),
+        ({"network": {"stack": 2}}, r"25 units a second .* 50: set network\.stack to 4"),
+        ({"network": {"stack": 3}}, r"an even network\.stack"),
+    ):
+        with pytest.raises(DataMismatch, match=reason):
+            make("refiner", tmp_path / "run", **changes)
+    kmeans = load_kmeans(tmp_path / "points" / "kmeans")
+    save_kmeans(replace(kmeans, centroids=3 * kmeans.centroids), tmp_path / "wide")
+    with pytest.raises(DataMismatch, match=r"between -1 and 1, .* as far out as 2\.\d+: use one"):
+        make("refiner", tmp_path / "run", recipe={"kmeans": str(tmp_path / "wide")})

@@ -1,0 +1,59 @@
+"""The shape of the networks between units and log-mel frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from stages.errors import DataMismatch
+from stages.nn.config_json import JsonConfig
+from stages.nn.conformer import ConformerConfig
+from stages.semantic.whisper_ear import HOP, SAMPLE_RATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitNetworkConfig(JsonConfig):
+    """A Conformer at the units' rate, and the log-mel frames to each unit."""
+
+    layers: int
+    """Conformer blocks."""
+
+    heads: int
+    """Attention heads."""
+
+    width: int
+    """D, width of the Conformer."""
+
+    feed_forward: int
+    """Inner width of the feed-forward modules."""
+
+    kernel: int = 5
+    """Frames that the depthwise convolution sees."""
+
+    dropout: float = 0.1
+
+    dim: int = 8
+    """Numbers of a centroid."""
+
+    mels: int = 80
+    """Bands of Whisper's log-mel frames."""
+
+    stack: int = 4
+    """Log-mel frames of 10 ms to one unit: 4 are 25 units a second."""
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.mels, self.stack) < 1 or self.stack % 2:
+            raise DataMismatch(
+                "a network of units needs at least one number and one band, and an even "
+                "network.stack, since Whisper's own frames are of 20 ms"
+            )
+        _ = self.conformer  # checks the rest
+
+    @property
+    def conformer(self) -> ConformerConfig:
+        return ConformerConfig.of(self)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Units a second, exact."""
+        return Fraction(SAMPLE_RATE, HOP * self.stack)
