@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from stages.semantic.kmeans import EncoderChoice, KMeans
-from stages.semantic.unit_search.unit_to_mel import UnitToMelConfig, save_unit_to_mel
+from stages.semantic.unit_search.config import save_unit_network
+from stages.semantic.unit_search.unit_to_mel import UnitToMelConfig
 from stages.shards.spec import TokenSpec
 from tests.tiny_whisper import MELS
 
@@ -29,5 +30,5 @@ def tiny_speaker(folder: Path, tokens: TokenSpec = KMEANS.tokens, *, seed: int =
     """Write a random one; returns the folder."""
     torch.manual_seed(seed)
     weights = SPEAKER.build().state_dict()
-    save_unit_to_mel(folder, config=SPEAKER, weights=weights, tokens=tokens)
+    save_unit_network(folder, config=SPEAKER, weights=weights, tokens=tokens)
     return folder

@@ -1,19 +1,29 @@
-"""The shape of the networks between units and log-mel frames."""
+"""The shape of the networks between units and log-mel frames, and how they are saved."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from stages.errors import DataMismatch
 from stages.nn.config_json import JsonConfig
 from stages.nn.conformer import ConformerConfig
+from stages.nn.model_file import save_model_file
 from stages.semantic.whisper_ear import HOP, SAMPLE_RATE
+from stages.shards.spec import TokenSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitNetworkConfig(JsonConfig):
     """A Conformer at the units' rate, and the log-mel frames to each unit."""
+
+    kind: ClassVar[str]
+    """Of its model folders."""
 
     layers: int
     """Conformer blocks."""
@@ -57,3 +67,22 @@ class UnitNetworkConfig(JsonConfig):
     def frame_rate(self) -> Fraction:
         """Units a second, exact."""
         return Fraction(SAMPLE_RATE, HOP * self.stack)
+
+
+def save_unit_network(
+    folder: Path,
+    *,
+    config: UnitNetworkConfig,
+    weights: Mapping[str, Tensor],
+    tokens: TokenSpec,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model folder of the configuration's kind for the units of `tokens`."""
+    save_model_file(
+        folder,
+        kind=config.kind,
+        config=config.to_json(),
+        weights=weights,
+        tokens={"semantic": tokens.to_json()},
+        extra=extra,
+    )

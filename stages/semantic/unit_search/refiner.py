@@ -7,21 +7,17 @@ iterative amortised inference (Marino et al. 2018).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.nn.conformer import Conformer, padding_mask
-from stages.nn.model_file import ModelFile, load_model_file, load_weights, save_model_file
+from stages.nn.model_file import ModelFile, load_model_file, load_weights
 from stages.semantic.speaking import Speaker
 from stages.semantic.unit_search.config import UnitNetworkConfig
-from stages.shards.spec import TokenSpec
 
-KIND = "refiner"
 _SHRUNK = 0.9
 """The cube of the points in that of what moves: they get no further than 1 / 0.9."""
 
@@ -39,6 +35,8 @@ Voice = tuple[Tensor, Tensor]
 @dataclass(frozen=True, kw_only=True)
 class RefinerConfig(UnitNetworkConfig):
     """Shape of the network."""
+
+    kind = "refiner"
 
     def build(self) -> Refiner:
         """A network of this shape, which at first moves nothing."""
@@ -85,32 +83,13 @@ class Refiner(nn.Module):
         return torch.tanh(wide + _STEP * self.output(hidden)) / _SHRUNK
 
 
-def save_refiner(
-    folder: Path,
-    *,
-    config: RefinerConfig,
-    weights: Mapping[str, Tensor],
-    tokens: TokenSpec,
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a model folder of kind `refiner` for the units of `tokens`."""
-    save_model_file(
-        folder,
-        kind=KIND,
-        config=config.to_json(),
-        weights=weights,
-        tokens={"semantic": tokens.to_json()},
-        extra=extra,
-    )
-
-
 def load_refiner(folder: Path) -> tuple[Refiner, RefinerConfig, ModelFile]:
     """Read a model folder of kind `refiner`.
 
     Raises:
         DataMismatch: if it is none, or its weights do not fit its configuration.
     """
-    file = load_model_file(folder, kind=KIND)
+    file = load_model_file(folder, kind=RefinerConfig.kind)
     config = RefinerConfig.from_json(file.config, where=str(folder))
     network = config.build()
     load_weights(network, file.weights, folder)

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from stages.errors import DataMismatch
-from stages.nn.model_file import ModelFile, load_model_file, load_weights, save_model_file
+from stages.nn.model_file import ModelFile, load_model_file, load_weights
 from stages.semantic.kmeans import KMeans
 from stages.semantic.speaking import Speaker
 from stages.semantic.unit_search.config import UnitNetworkConfig
 from stages.shards.spec import TokenSpec
-
-KIND = "unit-to-mel"
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitToMelConfig(UnitNetworkConfig):
     """Shape of the network."""
 
+    kind = "unit-to-mel"
+
     def build(self) -> Speaker:
         """A network of this shape, with random weights."""
         return Speaker(self.conformer, dim=self.dim, stack=self.stack, mels=self.mels)
-
-
-def save_unit_to_mel(
-    folder: Path,
-    *,
-    config: UnitToMelConfig,
-    weights: Mapping[str, Tensor],
-    tokens: TokenSpec,
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a model folder of kind `unit-to-mel` for the units of `tokens`."""
-    save_model_file(
-        folder,
-        kind=KIND,
-        config=config.to_json(),
-        weights=weights,
-        tokens={"semantic": tokens.to_json()},
-        extra=extra,
-    )
 
 
 def load_unit_to_mel(folder: Path) -> tuple[Speaker, UnitToMelConfig, ModelFile]:
@@ -53,7 +30,7 @@ def load_unit_to_mel(folder: Path) -> tuple[Speaker, UnitToMelConfig, ModelFile]
     Raises:
         DataMismatch: if it is none, or its weights do not fit its configuration.
     """
-    file = load_model_file(folder, kind=KIND)
+    file = load_model_file(folder, kind=UnitToMelConfig.kind)
     config = UnitToMelConfig.from_json(file.config, where=str(folder))
     network = config.build()
     load_weights(network, file.weights, folder)

@@ -13,11 +13,11 @@ from torch import Tensor
 from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 from stages.semantic.speaking import SpokenSums
+from stages.semantic.unit_search.config import save_unit_network
 from stages.semantic.unit_search.refiner import (
     Refiner,
     RefinerConfig,
     load_refiner,
-    save_refiner,
 )
 from stages.semantic.unit_search.unit_to_mel import load_speaker_of
 from stages.semantic.whisper_ear import SAMPLE_RATE
@@ -140,7 +140,7 @@ class RefinerTask(HeardTask):
         self.network.load_state_dict(network.state_dict())
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
-        save_refiner(
+        save_unit_network(
             folder,
             config=self.config,
             weights=weights,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from stages.errors import DataMismatch
 from stages.semantic.speaking import Speaker, SpokenSums
+from stages.semantic.unit_search.config import save_unit_network
 from stages.semantic.unit_search.unit_to_mel import (
     UnitToMelConfig,
     load_unit_to_mel,
-    save_unit_to_mel,
 )
 from stages.semantic.whisper_ear import SAMPLE_RATE
 from stages.training.seeds import derive_seed
@@ -110,7 +110,7 @@ class UnitToMelTask(HeardTask):
         self.network.load_state_dict(network.state_dict())
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
-        save_unit_to_mel(
+        save_unit_network(
             folder,
             config=self.config,
             weights=weights,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
-from stages.semantic.unit_search.refiner import Refiner, RefinerConfig, save_refiner
+from stages.semantic.unit_search.config import save_unit_network
+from stages.semantic.unit_search.refiner import Refiner, RefinerConfig
 from stages.semantic.unit_search.refining import Refinement, load_refinement
 from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from tests.tiny_units import KMEANS, SPEAKER, tiny_speaker
@@ -35,7 +36,7 @@ def speaker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(speaker: Path, tmp_path: Path) -> Path:
-    save_refiner(
+    save_unit_network(
         tmp_path / "r",
         config=CONFIG,
         weights=moving().state_dict(),

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
+from stages.semantic.unit_search.config import save_unit_network
 from stages.semantic.unit_search.pieces import pieces
 from stages.semantic.unit_search.searcher import UnitSearch
 from stages.semantic.unit_search.searching import SearchSettings, search
-from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel, save_unit_to_mel
+from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from tests.tiny_units import KMEANS, SPEAKER, tiny_speaker
 from tests.tiny_whisper import tiny_whisper
 
@@ -130,7 +131,7 @@ def test_what_cannot_speak_or_listen_is_refused(folder: Path, tmp_path: Path) ->
         UnitSearch(folder, KMEANS, ear="logmel")
     network, config, _ = load_unit_to_mel(folder)
     wide = replace(config, mels=40)
-    save_unit_to_mel(
+    save_unit_network(
         tmp_path / "w", config=wide, weights=wide.build().state_dict(), tokens=KMEANS.tokens
     )
     with pytest.raises(DataMismatch, match="hears 20 bands, and what is spoken has 40"):
