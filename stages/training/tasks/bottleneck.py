@@ -18,7 +18,7 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL
-from stages.training.tasks.heard_task import HeardTask, load_teacher, vary_speed
+from stages.training.tasks.heard_task import HeardTask, load_teacher
 from stages.training.tasks.same_network import require_same_network
 
 
@@ -67,9 +67,9 @@ class BottleneckTask(HeardTask):
         self.players = {MODEL: self.network}
 
     def sums(self, network: SpokenBottleneck, batch: SpeechBatch, *, varied: bool) -> SpokenSums:
-        samples, lengths, generator = self.arrive(batch)
-        if varied and self._recipe.vary_speed:
-            samples, lengths = vary_speed(samples, lengths, generator)
+        samples, lengths, generator = self.arrive_varied(
+            batch, speed=varied and self._recipe.vary_speed
+        )
         return network.loss(
             samples,
             lengths,

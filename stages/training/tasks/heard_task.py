@@ -32,6 +32,15 @@ class HeardTask(SpeechTask):
     def sums(self, network: Any, batch: SpeechBatch, *, varied: bool) -> SpokenSums:
         """Speak a batch; `varied` as in training, else as it is."""
 
+    def arrive_varied(
+        self, batch: SpeechBatch, *, speed: bool
+    ) -> tuple[Tensor, Tensor, torch.Generator]:
+        """As `arrive`, and if their `speed` is to vary, played at one of `SPEEDS`."""
+        samples, lengths, generator = self.arrive(batch)
+        if speed:
+            samples, lengths = vary_speed(samples, lengths, generator)
+        return samples, lengths, generator
+
     def loss(self, player: str, batch: SpeechBatch, step: int) -> StepOutput:
         del player, step
         sums = self.sums(self.network, batch, varied=True)

@@ -14,18 +14,14 @@ from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 from stages.semantic.speaking import SpokenSums
 from stages.semantic.unit_search.config import save_unit_network
-from stages.semantic.unit_search.refiner import (
-    Refiner,
-    RefinerConfig,
-    load_refiner,
-)
+from stages.semantic.unit_search.refiner import Refiner, RefinerConfig, load_refiner
 from stages.semantic.unit_search.unit_to_mel import load_speaker_of
 from stages.semantic.whisper_ear import SAMPLE_RATE
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL
-from stages.training.tasks.heard_task import HeardTask, vary_speed
+from stages.training.tasks.heard_task import HeardTask
 from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.spoken_units import load_spoken_units
 
@@ -113,9 +109,9 @@ class RefinerTask(HeardTask):
         self.players = {MODEL: self.network}
 
     def sums(self, network: Refiner, batch: SpeechBatch, *, varied: bool) -> SpokenSums:
-        samples, lengths, generator = self.arrive(batch)
-        if varied and self._recipe.vary_speed:
-            samples, lengths = vary_speed(samples, lengths, generator)
+        samples, lengths, generator = self.arrive_varied(
+            batch, speed=varied and self._recipe.vary_speed
+        )
         points, counts, recorded = self._units.heard(samples, lengths)
         said = recorded.said(self.config.stack * points.shape[1])
         moved = network(points, counts, said, recorded.voice, self._speaker)

@@ -13,16 +13,13 @@ from torch import Tensor
 from stages.errors import DataMismatch
 from stages.semantic.speaking import Speaker, SpokenSums
 from stages.semantic.unit_search.config import save_unit_network
-from stages.semantic.unit_search.unit_to_mel import (
-    UnitToMelConfig,
-    load_unit_to_mel,
-)
+from stages.semantic.unit_search.unit_to_mel import UnitToMelConfig, load_unit_to_mel
 from stages.semantic.whisper_ear import SAMPLE_RATE
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL
-from stages.training.tasks.heard_task import HeardTask, vary_speed
+from stages.training.tasks.heard_task import HeardTask
 from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.spoken_units import load_spoken_units
 
@@ -87,9 +84,9 @@ class UnitToMelTask(HeardTask):
         self.players = {MODEL: self.network}
 
     def sums(self, network: Speaker, batch: SpeechBatch, *, varied: bool) -> SpokenSums:
-        samples, lengths, generator = self.arrive(batch)
-        if varied and self._recipe.vary_speed:
-            samples, lengths = vary_speed(samples, lengths, generator)
+        samples, lengths, generator = self.arrive_varied(
+            batch, speed=varied and self._recipe.vary_speed
+        )
         points, counts, recorded = self._units.heard(samples, lengths)
         if varied:
             rows = torch.rand(len(points), generator=generator) < self._recipe.strays
