@@ -28,8 +28,10 @@ from soundstorm_cli.semantic_options import (
     LayerOption,
     RateOption,
     ReduceOption,
+    UnitToMelOption,
     batch_seconds_for,
     encoder_choice,
+    refiner_choice,
 )
 from stages.errors import DataMismatch
 
@@ -52,6 +54,15 @@ def fit_kmeans(
     layer: LayerOption = None,
     rate: RateOption = None,
     reduce: ReduceOption = None,
+    refiner: Annotated[
+        str | None,
+        typer.Option(
+            "--refiner",
+            help="Move the frames first, and those of tokenize-semantic, too: a folder that train "
+            "--model refiner wrote, or mini.",
+        ),
+    ] = None,
+    unit_to_mel: UnitToMelOption = None,
     clusters: Annotated[
         int, typer.Option("--clusters", "-c", help="How many tokens there will be.")
     ] = 1024,
@@ -89,6 +100,7 @@ def fit_kmeans(
     from stages.semantic.clustering import fit_kmeans as fit
     from stages.semantic.encoders.registry import load_chosen
     from stages.semantic.kmeans import save_kmeans
+    from stages.semantic.unit_search.refining import load_refinement
     from stages.shards.failures import FAILURES_NAME, FailureLog
 
     folder = Path(output)
@@ -96,6 +108,8 @@ def fit_kmeans(
     if not 0 < memory < float("inf"):
         raise DataMismatch(f"--memory {memory} is no amount in GiB, such as 2")
     choice = encoder_choice(encoder or "logmel", layer=layer, rate=rate, reduce=reduce)
+    if unit_to_mel is not None and refiner is None:
+        raise DataMismatch("--unit-to-mel speaks to a refiner: add --refiner FOLDER")
     config = ClusteringConfig(
         clusters=clusters,
         seed=seed,
@@ -112,12 +126,16 @@ def fit_kmeans(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataMismatch(f"{folder} cannot be made ({error.strerror}): choose another") from None
+    loaded = load_chosen(choice, device=place)
+    moved_by = refiner_choice(refiner, unit_to_mel)
     with progress(NAME, len(rows), quiet=quiet) as advance:
         result = fit(
-            load_chosen(choice, device=place),
+            loaded,
             choice,
             rows,
             config,
+            refinement=load_refinement(moved_by, loaded.fingerprint, device=place),
+            refiner=moved_by,
             workers=worker_count(workers),
             batch_seconds=batch_seconds_for(place, batch_seconds),
             scratch=folder,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soundstorm_cli.common import say
+from stages.assets import MINI
 from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
-    from stages.semantic.kmeans import EncoderChoice
+    from stages.semantic.kmeans import EncoderChoice, RefinerChoice
 
 EncoderOption = Annotated[
     str | None,
@@ -35,6 +36,23 @@ ReduceOption = Annotated[
     str | None,
     typer.Option("--reduce", help="How: mean of neighbouring frames (the default), or drop."),
 ]
+RefinerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--refiner",
+        help="What moves frames to where their units sound more like the recording: a folder that "
+        "train --model refiner wrote, mini, or none; by default what the k-means was fitted with, "
+        "which for mini is mini.",
+    ),
+]
+UnitToMelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--unit-to-mel",
+        help="What speaks units to a refiner and in a search: the folder of a unit-to-mel model, "
+        "or mini, the default.",
+    ),
+]
 BatchSecondsOption = Annotated[
     float | None,
     typer.Option(
@@ -43,6 +61,8 @@ BatchSecondsOption = Annotated[
         help="Audio in one padded batch; 0, the default on a CPU, takes one utterance at a time.",
     ),
 ]
+
+NO_REFINER = "none"
 
 _GPU_BATCH_SECONDS = 240.0
 
@@ -68,6 +88,25 @@ def encoder_choice(
     except (ValueError, ZeroDivisionError):
         raise DataMismatch(f"--rate {rate} is no number of frames a second, such as 25") from None
     return EncoderChoice(spec=spec, layer=layer, rate=exact, reduction=reduction)
+
+
+def refiner_choice(
+    spec: str | None, unit_to_mel: str | None, fitted: RefinerChoice | None = None
+) -> RefinerChoice | None:
+    """The refiner that is meant.
+
+    Args:
+        spec: a folder, `mini` or `none`; None for that of `fitted`.
+        unit_to_mel: what speaks to it.
+        fitted: what a k-means was fitted with.
+    """
+    from stages.semantic.kmeans import RefinerChoice
+
+    if spec is None and fitted is not None:
+        return RefinerChoice(spec=fitted.spec, unit_to_mel=unit_to_mel or fitted.unit_to_mel)
+    if spec is None or spec == NO_REFINER:
+        return None
+    return RefinerChoice(spec=spec, unit_to_mel=unit_to_mel or MINI)
 
 
 def batch_seconds_for(device: str, given: float | None) -> float:

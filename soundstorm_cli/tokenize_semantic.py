@@ -31,8 +31,11 @@ from soundstorm_cli.semantic_options import (
     LayerOption,
     RateOption,
     ReduceOption,
+    RefinerOption,
+    UnitToMelOption,
     batch_seconds_for,
     encoder_choice,
+    refiner_choice,
 )
 from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
@@ -63,15 +66,7 @@ def tokenize_semantic(
             help="The folder that fit-kmeans wrote, or mini; it names the encoder, too.",
         ),
     ] = MINI,
-    refiner: Annotated[
-        str | None,
-        typer.Option(
-            "--refiner",
-            help="What moves frames to where their units sound more like the recording: a folder "
-            "that train --model refiner wrote, mini (the default for --kmeans mini), or none (the "
-            "default for others).",
-        ),
-    ] = None,
+    refiner: RefinerOption = None,
     search: Annotated[
         str | None,
         typer.Option(
@@ -81,14 +76,7 @@ def tokenize_semantic(
             "Whisper listens. Fewer words are lost, and it takes far longer.",
         ),
     ] = None,
-    unit_to_mel: Annotated[
-        str | None,
-        typer.Option(
-            "--unit-to-mel",
-            help="What speaks units to a refiner and in a search: the folder of a unit-to-mel "
-            "model, or mini, the default.",
-        ),
-    ] = None,
+    unit_to_mel: UnitToMelOption = None,
     encoder: EncoderOption = None,
     layer: LayerOption = None,
     rate: RateOption = None,
@@ -119,7 +107,9 @@ def tokenize_semantic(
         place = pick_device(device)
         choice = _choice(clusters, encoder, layer=layer, rate=rate, reduce=reduce)
         refinement = load_refinement(
-            refiner, clusters, where=kmeans, unit_to_mel=unit_to_mel, device=place
+            refiner_choice(refiner, unit_to_mel, clusters.refiner),
+            clusters.encoder_fingerprint,
+            device=place,
         )
         if unit_to_mel is not None and refinement is None and search is None:
             raise DataMismatch(

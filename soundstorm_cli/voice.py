@@ -89,7 +89,9 @@ def _from_recording(model: TokenModel, voice: VoiceSource, path: str) -> Row:
     semantic = SemanticTokenizer(
         load_chosen(clusters.choice, device=voice.device),
         clusters,
-        refinement=load_refinement(None, clusters, where=voice.kmeans, device=voice.device),
+        refinement=load_refinement(
+            clusters.refiner, clusters.encoder_fingerprint, device=voice.device
+        ),
     )
     row: Row = {"id": path, "audio": path}
     for stage in (semantic, AcousticTokenizer(codec)):

@@ -11,7 +11,6 @@ import torch
 from stages.semantic.kmeans import EncoderChoice, KMeans
 from stages.semantic.unit_search.config import save_unit_network
 from stages.semantic.unit_search.unit_to_mel import UnitToMelConfig
-from stages.shards.spec import TokenSpec
 from tests.tiny_whisper import MELS
 
 KMEANS = KMeans(
@@ -26,9 +25,9 @@ SPEAKER = UnitToMelConfig(
 )
 
 
-def tiny_speaker(folder: Path, tokens: TokenSpec = KMEANS.tokens, *, seed: int = 0) -> Path:
+def tiny_speaker(folder: Path, kmeans: KMeans = KMEANS, *, seed: int = 0) -> Path:
     """Write a random one; returns the folder."""
     torch.manual_seed(seed)
     weights = SPEAKER.build().state_dict()
-    save_unit_network(folder, config=SPEAKER, weights=weights, tokens=tokens)
+    save_unit_network(folder, config=SPEAKER, weights=weights, kmeans=kmeans)
     return folder

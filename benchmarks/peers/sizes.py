@@ -19,7 +19,7 @@ SMALL = "small"
 
 _SMALL: dict[str, int] = {"layers": 4, "heads": 4, "width": 256, "feed_forward": 1024}
 SEMANTIC_SIZES = {"mini": 4096}
-"""Of the k-means `mini`; other sizes have the paper's 1,024 semantic tokens."""
+"""Semantic tokens of a size; others have the paper's 1,024."""
 
 
 @dataclass(frozen=True, kw_only=True)

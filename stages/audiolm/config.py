@@ -47,6 +47,10 @@ class StageConfig(JsonConfig):
     dropout: float = 0.1
     """Dropout in training."""
 
+    centroid_dim: int = 0
+    """Numbers of a k-means centroid, where embeddings of semantic tokens, and their logits if they
+    have any, are functions of those; 0 where each has its own."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_seconds < self.chunk_seconds < float("inf"):
             raise DataMismatch(
@@ -55,6 +59,8 @@ class StageConfig(JsonConfig):
             )
         if min(self.groups, self.group_size, self.entries) < 1:
             raise DataMismatch(f"a {self.kind} needs at least one level and one entry a codebook")
+        if self.centroid_dim < 0 or (self.centroid_dim and not self.semantic_entries):
+            raise DataMismatch(f"{self.kind} has no centroids of {self.centroid_dim} numbers")
         _ = self.transformer  # checks the rest
 
     @property
@@ -90,6 +96,11 @@ class StageConfig(JsonConfig):
     def first_entry(self, group: int) -> int:
         """The entry of code 0 of a generated codebook; its other codes follow."""
         raise NotImplementedError
+
+    @property
+    def semantic_entries(self) -> range:
+        """The entries of semantic tokens."""
+        return range(0)
 
     def chunk_frames(self, rate: Fraction) -> tuple[int, int]:
         """Frames of a chunk and of its overlap.
@@ -140,6 +151,10 @@ class SemanticConfig(StageConfig):
     def first_entry(self, group: int) -> int:
         del group
         return 0
+
+    @property
+    def semantic_entries(self) -> range:
+        return range(self.semantic_codebook_size)
 
     @property
     def end(self) -> int:
@@ -199,6 +214,10 @@ class CoarseConfig(StageConfig):
     def first_semantic(self) -> int:
         """The entry of semantic token 0."""
         return self.levels * self.codebook_size
+
+    @property
+    def semantic_entries(self) -> range:
+        return range(self.first_semantic, self.separator)
 
     @property
     def separator(self) -> int:

@@ -82,8 +82,10 @@ def from_model_file(folder: Path, stage: type[Config], device: torch.device) -> 
             raise DataMismatch(f"{folder} does not say which {kind} tokens it was trained on")
         tokens[kind] = TokenSpec.from_json(file.tokens[kind])
     check_tokens(config, tokens)
+    network = network_with(lambda: StageNetwork(config), file.weights, folder, device)
+    network.fix()
     return StageModel(
-        network=network_with(lambda: StageNetwork(config), file.weights, folder, device),
+        network=network,
         config=config,
         tokens=tokens,
         fingerprint=file.fingerprint,

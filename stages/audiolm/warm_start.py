@@ -7,11 +7,14 @@ random start, and a vector of its own by which it is told from the others.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig
 from stages.audiolm.network import StageNetwork
+from stages.nn.centroids import mean_where
 from stages.soundstorm.warm_start import OWN_NOISE, project
 
 LEVEL_DEVIATION = 0.5
@@ -53,10 +56,67 @@ def start_from_centroids(
     assert isinstance(config, (SemanticConfig, CoarseConfig))
     count = config.semantic_codebook_size
     entries = _placed(centroids[None], config.width, generator)[0]  # [K, width]
-    first = config.first_semantic if isinstance(config, CoarseConfig) else 0
-    network.table[first : first + count] = entries
+    scores, even = 0.5 * config.width**-0.5 * entries, torch.ones(count)
+    if network.units is not None:
+        network.units.centroids.copy_(centroids)
+        network.units.fit(centroids, entries, even)
+        if network.unit_scores is not None:
+            network.unit_scores.fit(centroids, scores, torch.zeros(count), even)
+        return
+    semantic = config.semantic_entries
+    network.table[semantic.start : semantic.stop] = entries
     if isinstance(config, SemanticConfig):
-        network.head_weight[0, :count] = 0.5 * config.width**-0.5 * entries
+        network.head_weight[0, :count] = scores
+
+
+@torch.no_grad()
+def carry_stage(
+    network: StageNetwork, former: StageNetwork, former_tokens: Tensor, tokens: Tensor
+) -> None:
+    """Take all from a stage of other semantic tokens that is not theirs, and their embeddings.
+
+    As `stages.soundstorm.warm_start.carry_semantic` does it, and the same with the weights of their
+    logits, less the logarithm of how many of them share what a former one was worth.
+
+    Args:
+        network: is changed.
+        former: of the same stage and shape.
+        former_tokens: `[F]` int64, `former`'s, frame by frame of some speech.
+        tokens: `[F]` int64, the network's at the same frames.
+    """
+    semantic, known = network.config.semantic_entries, former.unit_table()
+    size = len(known)
+    network.transformer.load_state_dict(former.transformer.state_dict())
+    network.table[_own_rows(network)] = former.table[_own_rows(former)].to(network.table)
+    generated = network.config.first_entry(0) in semantic
+    codes = slice(-1, None) if generated else slice(None)  # of semantic ones, the end
+    network.head_weight[:, codes].copy_(former.head_weight[:, codes])
+    network.head_bias[:, codes].copy_(former.head_bias[:, codes])
+    if network.units is not None:
+        points, counts = network.units.places(former_tokens, tokens, size)
+        network.units.fit(points, known, counts)
+    else:
+        means, _ = mean_where(known, former_tokens, tokens, len(semantic))
+        network.table[semantic.start : semantic.stop].copy_(means)
+    if not generated:
+        return
+    weights, biases = former.unit_weights()
+    biases = biases - math.log(len(semantic) / size)
+    if network.unit_scores is not None:
+        network.unit_scores.fit(points, weights, biases, counts)
+        return
+    scores = torch.cat([weights, biases[:, None]], dim=1)
+    means, _ = mean_where(scores, former_tokens, tokens, len(semantic))
+    network.head_weight[0, :-1].copy_(means[:, :-1])
+    network.head_bias[0, :-1].copy_(means[:, -1])
+
+
+def _own_rows(network: StageNetwork) -> Tensor:
+    """Where in its table a stage has what is no semantic token."""
+    rows, semantic = torch.arange(len(network.table)), network.config.semantic_entries
+    if network.units is not None:
+        return rows
+    return rows[(rows < semantic.start) | (rows >= semantic.stop)]
 
 
 def _placed(codebooks: Tensor, width: int, generator: torch.Generator) -> Tensor:

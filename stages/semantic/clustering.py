@@ -15,7 +15,8 @@ from stages.errors import DataMismatch, RowFailure
 from stages.semantic.base import SemanticEncoder
 from stages.semantic.encoding import encode_paths
 from stages.semantic.frame_pool import FramePool, row_random
-from stages.semantic.kmeans import EncoderChoice, KMeans
+from stages.semantic.kmeans import EncoderChoice, KMeans, RefinerChoice
+from stages.semantic.unit_search.refining import Refinement
 
 _COPIES = 3
 """Times the sample is in memory at the peak: the reservoir, its slack and its sorted copy."""
@@ -76,6 +77,8 @@ def fit_kmeans(
     rows: Sequence[dict[str, Any]],
     config: ClusteringConfig,
     *,
+    refinement: Refinement | None = None,
+    refiner: RefinerChoice | None = None,
     workers: int = 0,
     batch_seconds: float = 0.0,
     scratch: Path | None = None,
@@ -88,6 +91,8 @@ def fit_kmeans(
         choice: how it was loaded, to be named in the k-means.
         rows: with `id` and `audio`, in any order.
         config: how to fit.
+        refinement: moves the frames first, as it will those that are to be tokens.
+        refiner: how that was loaded, to be named in the k-means.
         workers: processes that read audio ahead.
         batch_seconds: as for `encode_paths`.
         scratch: folder for frames that do not fit in memory.
@@ -123,7 +128,10 @@ def fit_kmeans(
                     continue
                 room = None if config.max_frames is None else config.max_frames - pool.total
                 if room is None or room > 0:
-                    pool.add(part[index]["id"], encoded.frames[:room])
+                    frames = encoded.frames
+                    if refinement is not None:
+                        frames = refinement.frames(encoded.samples, frames)
+                    pool.add(part[index]["id"], frames[:room])
                     utterances += 1
         centroids, report = cluster(pool, config)
     kmeans = KMeans(
@@ -132,6 +140,7 @@ def fit_kmeans(
         encoder_fingerprint=encoder.fingerprint,
         frame_rate=encoder.frame_rate,
         choice=choice,
+        refiner=refiner,
         report={"utterances": utterances, **report},
     )
     return FitResult(kmeans=kmeans, utterances=utterances, failures=failures)

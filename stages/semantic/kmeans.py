@@ -47,6 +47,24 @@ class EncoderChoice:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RefinerChoice:
+    """How to load a refiner again: the arguments of `load_refinement`."""
+
+    spec: str
+    """`mini` or a folder."""
+
+    unit_to_mel: str
+    """What speaks to it, likewise."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"spec": self.spec, "unit_to_mel": self.unit_to_mel}
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> RefinerChoice:
+        return RefinerChoice(spec=value["spec"], unit_to_mel=value["unit_to_mel"])
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KMeans:
     """Cluster centres over one encoder's frames."""
@@ -62,6 +80,10 @@ class KMeans:
     """Of the encoder's frames, so of the tokens."""
 
     choice: EncoderChoice
+    refiner: RefinerChoice | None = None
+    """What moved the frames before they were clustered, and moves them before they are assigned
+    where nothing else is asked for."""
+
     report: dict[str, Any] = field(default_factory=dict)
     """How it was fitted: seed, frames, inertia, cluster use."""
 
@@ -125,6 +147,7 @@ def save_kmeans(kmeans: KMeans, folder: Path) -> None:
             "encoder": kmeans.encoder,
             "encoder_fingerprint": kmeans.encoder_fingerprint,
             "choice": kmeans.choice.to_json(),
+            "refiner": kmeans.refiner and kmeans.refiner.to_json(),
             "frame_rate": str(kmeans.frame_rate),
             "clusters": len(kmeans.centroids),
             "dim": kmeans.centroids.shape[1],
@@ -156,6 +179,9 @@ def load_kmeans(folder: Path) -> KMeans:
             encoder_fingerprint=config["encoder_fingerprint"],
             frame_rate=Fraction(config["frame_rate"]),
             choice=EncoderChoice.from_json(config["choice"]),
+            refiner=RefinerChoice.from_json(refiner)
+            if (refiner := config.get("refiner"))
+            else None,
             report=model.extra,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -44,6 +44,10 @@ class SoundStormConfig(JsonConfig):
     dropout: float = 0.1
     """Dropout in training; the paper states none."""
 
+    centroid_dim: int = 0
+    """Numbers of a k-means centroid, where condition embeddings are a linear function of those; 0,
+    as in the paper, where each semantic token has an embedding of its own."""
+
     unconditional: bool = False
     """Whether training left out the semantic tokens of some examples, so that decoding may weigh
     what they say against what is likely without them (`DecodeOptions.guidance`)."""
@@ -51,6 +55,8 @@ class SoundStormConfig(JsonConfig):
     def __post_init__(self) -> None:
         if min(self.levels, self.codebook_size, self.semantic_codebook_size) < 1:
             raise DataMismatch("a SoundStorm needs at least one level and one entry a codebook")
+        if self.centroid_dim < 0:
+            raise DataMismatch(f"a centroid has no {self.centroid_dim} numbers")
         _ = self.conformer  # checks the rest
 
     @property

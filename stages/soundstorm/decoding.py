@@ -168,7 +168,7 @@ def decode(
     Raises:
         DataMismatch: if the network cannot decode so (`DecodeOptions.check`).
     """
-    if network.semantic_table.device.type != "cpu":
+    if network.acoustic_table.device.type != "cpu":
         return decode_padded(network, requests, options)
     return [decode_padded(network, [request], options)[0] for request in requests]
 
@@ -203,7 +203,7 @@ class _State:
         options: DecodeOptions,
         frames: int,
     ) -> None:
-        device = network.semantic_table.device
+        device = network.acoustic_table.device
         self.lengths = [len(request.semantic) for request in requests]
         self.prompts = [len(request.prompt) for request in requests]
         B, T = len(requests), max(*self.lengths, frames)

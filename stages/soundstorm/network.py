@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.nn.centroids import CentroidEmbedding
 from stages.nn.conformer import Conformer
 from stages.soundstorm.config import SoundStormConfig
 
@@ -25,7 +26,14 @@ class SoundStorm(nn.Module):
         # One table for all levels lets embedding_bag sum a frame without a [B, T, Q, D] tensor.
         # Level q's entry c is row q C + c; the last row is the mask that all levels share.
         self.acoustic_table = nn.Parameter(torch.empty(config.levels * size + 1, width))
-        self.semantic_table = nn.Parameter(torch.empty(config.semantic_codebook_size, width))
+        # Either each semantic token has a row of its own, or its centroid says what it is like.
+        self.semantic_table: nn.Parameter | None = None
+        self.semantic_units: CentroidEmbedding | None = None
+        units = config.semantic_codebook_size
+        if config.centroid_dim:
+            self.semantic_units = CentroidEmbedding(units, config.centroid_dim, width)
+        else:
+            self.semantic_table = nn.Parameter(torch.empty(units, width))
         self.conformer = Conformer(config.conformer)
         # One tensor for all heads gives every head a gradient, if only zero, in every batch:
         # data-parallel training need not look for unused parameters.
@@ -42,7 +50,10 @@ class SoundStorm(nn.Module):
         levels = self.config.levels
         nn.init.normal_(self.acoustic_table, std=(levels + 1) ** -0.5)
         nn.init.normal_(self.acoustic_table[-1], std=1 / levels)
-        nn.init.normal_(self.semantic_table, std=(levels + 1) ** -0.5)
+        if self.semantic_units is not None:
+            self.semantic_units.reset_parameters((levels + 1) ** -0.5)
+        if self.semantic_table is not None:
+            nn.init.normal_(self.semantic_table, std=(levels + 1) ** -0.5)
         self.conformer.reset_parameters()
         nn.init.normal_(self.head_weight, std=0.5 * self.config.width**-0.5)
         nn.init.zeros_(self.head_bias)
@@ -50,7 +61,20 @@ class SoundStorm(nn.Module):
     def embed_semantic(self, semantic: Tensor) -> Tensor:
         """Condition embeddings: `[B, T]` int64 to `[B, T, D]`, 0 at frames of `no_condition`."""
         known = semantic != self.config.no_condition
-        return F.embedding(semantic * known, self.semantic_table) * known[..., None]
+        units = semantic * known
+        if self.semantic_units is not None:
+            embedded: Tensor = self.semantic_units(units)
+        else:
+            assert self.semantic_table is not None
+            embedded = F.embedding(units, self.semantic_table)
+        return embedded * known[..., None]
+
+    def condition_table(self) -> Tensor:
+        """`[K, D]`: the condition embeddings of all semantic tokens."""
+        if self.semantic_units is not None:
+            return self.semantic_units.table()
+        assert self.semantic_table is not None
+        return self.semantic_table
 
     def embed_level(self, level: int, codes: Tensor) -> Tensor:
         """Embeddings of one 0-based level: `[...]` int64, C where masked, to `[..., D]`."""

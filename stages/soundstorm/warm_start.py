@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stages.nn.centroids import mean_where
 from stages.soundstorm.network import SoundStorm
 
 SCALE = 2.0
@@ -52,6 +53,8 @@ def start_acoustic(network: SoundStorm, codebooks: Tensor, generator: torch.Gene
 def start_semantic(network: SoundStorm, centroids: Tensor, generator: torch.Generator) -> None:
     """Put the semantic tokens' embeddings where the clusters' centres lie.
 
+    Where they are a function of the centroids, it gets these, too, and they stay as they are.
+
     Args:
         network: its condition embeddings are changed.
         centroids: `[K, D]`, K the network's semantic tokens.
@@ -60,31 +63,43 @@ def start_semantic(network: SoundStorm, centroids: Tensor, generator: torch.Gene
     centres = centroids.float().cpu()
     placed = project(centres - centres.mean(dim=0), network.config.width, generator)
     placed = placed * (SCALE * CONDITION_DEVIATION / placed.std().clamp_min(1e-6))
+    if network.semantic_units is not None:
+        network.semantic_units.centroids.copy_(centres)
+        network.semantic_units.fit(centres, placed, torch.ones(len(centres)))
+        return
     placed = placed + OWN_NOISE * torch.randn(placed.shape, generator=generator)
+    assert network.semantic_table is not None
     network.semantic_table.copy_(placed)
 
 
-@torch.no_grad()
-def carry_semantic(former: Tensor, former_tokens: Tensor, tokens: Tensor, size: int) -> Tensor:
-    """Condition embeddings for other semantic tokens than a network was trained on.
+def is_condition(name: str) -> bool:
+    """Whether a weight of this name says how semantic tokens are embedded."""
+    return name.startswith("semantic_")
 
-    Each new token gets the mean of what the network knew at the frames where the new token is; one
-    that is nowhere gets the mean of all.
+
+@torch.no_grad()
+def carry_semantic(
+    network: SoundStorm, former: Tensor, former_tokens: Tensor, tokens: Tensor
+) -> None:
+    """Take the condition embeddings that a network of other semantic tokens was trained to.
+
+    Each new token gets the mean of what that one knew at the frames where the new token is; one
+    that is nowhere gets the mean of all. Where embeddings are a function of centroids, see
+    `CentroidEmbedding.places`.
 
     Args:
+        network: its condition embeddings are changed.
         former: `[K', D]`, the trained embeddings.
         former_tokens: `[F]` int64, the tokens they are of, frame by frame of some speech.
         tokens: `[F]` int64, the new ones at the same frames.
-        size: K, how many new ones there are.
-
-    Returns:
-        `[K, D]`.
     """
-    joint = torch.zeros(size, len(former)).index_put_(
-        (tokens, former_tokens), torch.ones(len(tokens)), accumulate=True
-    )
-    joint[joint.sum(dim=1) == 0] = joint.sum(dim=0)
-    return joint / joint.sum(dim=1, keepdim=True) @ former.float().cpu()
+    if network.semantic_units is not None:
+        points, counts = network.semantic_units.places(former_tokens, tokens, len(former))
+        network.semantic_units.fit(points, former, counts)
+        return
+    assert network.semantic_table is not None
+    size = network.config.semantic_codebook_size
+    network.semantic_table.copy_(mean_where(former, former_tokens, tokens, size)[0])
 
 
 def project(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:

@@ -106,7 +106,7 @@ def semantic_tokens(cell: Cell, device: torch.device) -> AudioWork:
     config = BottleneckConfig.from_json(read_model_config(folder)["config"], where=str(folder))
     refinement = Refinement(
         model_folder(MINI, "refiner"),
-        kmeans,
+        encoder.fingerprint,
         speaker=model_folder(MINI, "unit-to-mel"),
         device=str(device),
     )

@@ -15,7 +15,8 @@ SEMANTIC_CODEBOOK_SIZE = 1024
 """The paper's."""
 
 MINI_SEMANTIC_CODEBOOK_SIZE = 4096
-"""Of the k-means `mini`."""
+"""For the size `mini`, whatever the k-means of that name has: to SoundStorm they are rows to look
+up."""
 
 SEMANTIC_RATE, ACOUSTIC_RATE = Fraction(25), Fraction(50)
 

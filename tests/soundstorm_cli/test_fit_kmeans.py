@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from soundstorm_cli.main import run
+from stages.semantic.kmeans import RefinerChoice, load_kmeans
+from stages.shards.reader import open_rows
 
 
 def fit(*arguments: object) -> int:
@@ -64,6 +67,24 @@ def test_a_bad_file_is_reported_and_the_rest_is_used(
     assert fit(*arguments, "--force", "--keep-going") == 0
 
 
+def test_refined_frames_are_clustered_and_refined_again(corpus: Path, tmp_path: Path) -> None:
+    """A k-means knows its refiner, so tokens need not be told of it."""
+    spoken = ["--encoder", "mini", "--clusters", 8]
+    assert fit(corpus, "-o", tmp_path / "plain", *spoken) == 0
+    assert fit(corpus, "-o", tmp_path / "refined", *spoken, "--refiner", "mini") == 0
+    plain, refined = (load_kmeans(tmp_path / name) for name in ("plain", "refined"))
+    assert plain.refiner is None
+    assert refined.refiner == RefinerChoice(spec="mini", unit_to_mel="mini")
+    assert not np.allclose(plain.centroids, refined.centroids)
+    for name, refiner in (("plain", False), ("refined", True)):
+        with pytest.raises(SystemExit) as ended:
+            run(["tokenize-semantic", str(corpus), "-o", str(tmp_path / f"{name}-s"),
+                 "-k", str(tmp_path / name), "--workers", "0"])  # fmt: skip
+        assert not ended.value.code
+        with open_rows(tmp_path / f"{name}-s") as source:
+            assert ("refiner" in source.provenance.stages[-1].models) == refiner
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -71,6 +92,8 @@ def test_a_bad_file_is_reported_and_the_rest_is_used(
         (["--clusters", "5000"], "frames cannot make 5000 clusters"),
         (["--encoder", "nonsense"], "there is no semantic encoder nonsense"),
         (["--encoder", "logmel", "--layer", "3"], "no layers"),
+        (["--refiner", "mini"], "refines the frames of another encoder"),
+        (["--unit-to-mel", "mini"], "speaks to a refiner: add --refiner FOLDER"),
         (["--rate", "fast"], "--rate fast is no number"),
         (["--rate", "30"], "cannot be brought to 30"),
         (["--rate", "25", "--reduce", "median"], "--reduce median is neither"),

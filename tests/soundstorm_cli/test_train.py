@@ -234,6 +234,39 @@ def test_starting_from_a_model_of_other_semantic_tokens(
     assert "the semantic tokens of" in refused.err
 
 
+@pytest.mark.parametrize("model", ["soundstorm", "audiolm-semantic", "audiolm-coarse"])
+def test_units_that_are_what_their_centroids_say(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path, model: str
+) -> None:
+    """From the start, or carried on from a model that has a table; and gone on with."""
+    tiny = ["train", pipeline.full, *TINY, "--model", model, "--set", "data.max_seconds=2"]
+    of_centroids = ["--kmeans", pipeline.kmeans, "--set", "recipe.centroids=true"]
+    assert command(*tiny, "-o", tmp_path / "table", "--max-steps", 1).code == 0
+    refused = command(*tiny, *of_centroids, "-o", tmp_path / "x", "--init", tmp_path / "table")
+    assert refused.code == 2
+    assert "centroid_dim is 0 there and" in refused.err
+    former = ["--set", f"recipe.former={pipeline.full}", "--init", tmp_path / "table"]
+    for name, start in (("new", []), ("carried", former)):
+        run = tmp_path / name
+        first = command(*tiny, *of_centroids, *start, "-o", run, "--max-steps", 1)
+        assert first.code == 0, first.err
+        again = command(*tiny, *of_centroids, *start, "-o", run, "--max-steps", 2)
+        assert "from step 1" in again.err
+        weights = load_file(run / WEIGHTS_NAME)
+        (kept,) = (value for name, value in weights.items() if name.endswith("centroids"))
+        np.testing.assert_array_equal(kept.numpy(), load_kmeans(pipeline.kmeans).centroids)
+    gone_on = [*of_centroids, "-o", tmp_path / "on", "--init", tmp_path / "new", "--max-steps", 1]
+    assert command(*tiny, *gone_on).code == 0
+    for wrong, sentence in (
+        (["--model", "audiolm-fine", *former], "no semantic tokens: leave out recipe.former"),
+        (["--set", "recipe.centroids=true"], "name it with --kmeans"),
+        (["--set", "network.centroid_dim=3"], "follows from recipe.centroids: set that"),
+    ):
+        refused = command(*tiny, *wrong, "-o", tmp_path / "refused", "--max-steps", 1)
+        assert refused.code == 2
+        assert sentence in refused.err
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_signals_save_and_end(
     pipeline: SimpleNamespace, tmp_path: Path, number: signal.Signals, code: int

@@ -13,9 +13,9 @@ from torch import Tensor
 from stages.errors import DataMismatch
 from stages.nn.config_json import JsonConfig
 from stages.nn.conformer import ConformerConfig
-from stages.nn.model_file import save_model_file
+from stages.nn.model_file import ModelFile, save_model_file
+from stages.semantic.kmeans import KMeans
 from stages.semantic.whisper_ear import HOP, SAMPLE_RATE
-from stages.shards.spec import TokenSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +74,31 @@ def save_unit_network(
     *,
     config: UnitNetworkConfig,
     weights: Mapping[str, Tensor],
-    tokens: TokenSpec,
+    kmeans: KMeans,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model folder of the configuration's kind for the units of `tokens`."""
+    """Write a model folder of the configuration's kind, for the encoder of the units that taught
+    it; it serves all k-means of that encoder."""
     save_model_file(
         folder,
         kind=config.kind,
         config=config.to_json(),
         weights=weights,
-        tokens={"semantic": tokens.to_json()},
-        extra=extra,
+        tokens={"semantic": kmeans.tokens.to_json()},
+        extra={**(extra or {}), "encoder_fingerprint": kmeans.encoder_fingerprint},
     )
+
+
+def require_points_of(file: ModelFile, encoder: str, *, refusal: str) -> None:
+    """Refuse a model of another encoder's points.
+
+    Args:
+        file: that `save_unit_network` wrote.
+        encoder: the fingerprint of the encoder that is there.
+        refusal: what to say.
+
+    Raises:
+        DataMismatch: if the model did not learn from this encoder's.
+    """
+    if file.extra.get("encoder_fingerprint") != encoder:
+        raise DataMismatch(refusal)

@@ -9,18 +9,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stages.assets import MINI, model_folder
+from stages.assets import model_folder
 from stages.errors import DataMismatch
-from stages.semantic.kmeans import KMeans
+from stages.semantic.kmeans import RefinerChoice
 from stages.semantic.speaking import RecordedLevels
+from stages.semantic.unit_search.config import require_points_of
 from stages.semantic.unit_search.pieces import Pieces
 from stages.semantic.unit_search.refiner import load_refiner
 from stages.semantic.unit_search.unit_to_mel import load_speaker_of
 from stages.semantic.whisper_ear import SAMPLE_RATE
 from stages.shards.provenance import hash_json
-
-NONE = "none"
-"""Names no refiner."""
 
 
 class Refinement:
@@ -29,27 +27,27 @@ class Refinement:
     sample_rate = SAMPLE_RATE
     """Hz, of what `frames` takes."""
 
-    def __init__(self, folder: Path, kmeans: KMeans, *, speaker: Path, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, encoder: str, *, speaker: Path, device: str = "cpu") -> None:
         """Load what moves frames and what speaks them.
 
         Args:
             folder: of a refiner.
-            kmeans: has the units.
+            encoder: the fingerprint of what makes the frames (`KMeans.encoder_fingerprint`).
             speaker: folder of the unit-to-mel model that the refiner learned with.
             device: where to run.
 
         Raises:
-            DataMismatch: if one is no such model, or of other units, or the refiner learned with
-                another unit-to-mel model.
+            DataMismatch: if one is no such model, or of another encoder, or the refiner learned
+                with another unit-to-mel model.
         """
         network, self.config, file = load_refiner(folder)
-        units = file.tokens.get("semantic", {}).get("fingerprint")
-        if units != kmeans.tokens.fingerprint:
-            raise DataMismatch(
-                f"{folder} refines the frames of another k-means: train a refiner for this one, or "
-                "leave it out with --refiner none"
-            )
-        speaks, self.speaker_config, spoken = load_speaker_of(speaker, kmeans)
+        require_points_of(
+            file,
+            encoder,
+            refusal=f"{folder} refines the frames of another encoder: train a refiner for this "
+            "one, or leave it out with --refiner none",
+        )
+        speaks, self.speaker_config, spoken = load_speaker_of(speaker, encoder)
         if file.extra.get("unit_to_mel") != spoken.fingerprint:
             raise DataMismatch(
                 f"{folder} learned with another unit-to-mel model than {speaker}: name its own "
@@ -83,29 +81,19 @@ class Refinement:
 
 
 def load_refinement(
-    refiner: str | None,
-    kmeans: KMeans,
-    *,
-    where: str,
-    unit_to_mel: str | None = None,
-    device: str = "cpu",
+    choice: RefinerChoice | None, encoder: str, *, device: str = "cpu"
 ) -> Refinement | None:
-    """What refines the frames of a k-means, if anything is to.
+    """What refines an encoder's frames, if anything is to.
 
     Args:
-        refiner: a folder, `mini` or `none`; `mini` is the default for the k-means of that name, and
-            `none` for others.
-        kmeans: has the units.
-        where: its name or folder.
-        unit_to_mel: a folder, or `mini`, the default.
+        choice: which models.
+        encoder: the encoder's fingerprint.
         device: where to run.
 
     Raises:
         DataMismatch: as `Refinement` does.
     """
-    if refiner is None:
-        refiner = MINI if where == MINI else NONE
-    if refiner == NONE:
+    if choice is None:
         return None
-    speaker = model_folder(unit_to_mel or MINI, "unit-to-mel")
-    return Refinement(model_folder(refiner, "refiner"), kmeans, speaker=speaker, device=device)
+    speaker = model_folder(choice.unit_to_mel, "unit-to-mel")
+    return Refinement(model_folder(choice.spec, "refiner"), encoder, speaker=speaker, device=device)

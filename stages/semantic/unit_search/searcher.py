@@ -45,9 +45,9 @@ class UnitSearch:
             settings: how long and how far; the defaults.
 
         Raises:
-            DataMismatch: if it is no such model, or of other units, or the ear is no Whisper.
+            DataMismatch: if it is no such model, or of another encoder, or the ear is no Whisper.
         """
-        speaker, config, file = load_speaker_of(folder, kmeans)
+        speaker, config, file = load_speaker_of(folder, kmeans.encoder_fingerprint)
         self._settings = settings or SearchSettings()
         place = torch.device(device)
         self._speaker = speaker.requires_grad_(False).to(place)

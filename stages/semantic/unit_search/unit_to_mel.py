@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.errors import DataMismatch
 from stages.nn.model_file import ModelFile, load_model_file, load_weights
-from stages.semantic.kmeans import KMeans
 from stages.semantic.speaking import Speaker
-from stages.semantic.unit_search.config import UnitNetworkConfig
-from stages.shards.spec import TokenSpec
+from stages.semantic.unit_search.config import UnitNetworkConfig, require_points_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +34,21 @@ def load_unit_to_mel(folder: Path) -> tuple[Speaker, UnitToMelConfig, ModelFile]
     return network.eval(), config, file
 
 
-def load_speaker_of(folder: Path, kmeans: KMeans) -> tuple[Speaker, UnitToMelConfig, ModelFile]:
-    """Read a model folder of kind `unit-to-mel` that speaks the units of a k-means.
+def load_speaker_of(folder: Path, encoder: str) -> tuple[Speaker, UnitToMelConfig, ModelFile]:
+    """Read a model folder of kind `unit-to-mel` that speaks an encoder's points.
+
+    Args:
+        folder: of the model.
+        encoder: the encoder's fingerprint (`KMeans.encoder_fingerprint`).
 
     Raises:
-        DataMismatch: if it is none, or of other units.
+        DataMismatch: if it is none, or of another encoder's.
     """
     speaker, config, file = load_unit_to_mel(folder)
-    spec = TokenSpec.from_json(file.tokens.get("semantic", {}))
-    if spec.fingerprint != kmeans.tokens.fingerprint:
-        raise DataMismatch(
-            f"{folder} speaks the units of another k-means ({spec.name}): train a unit-to-mel "
-            "model for these, and name it with --unit-to-mel (recipe.unit_to_mel in training)"
-        )
+    require_points_of(
+        file,
+        encoder,
+        refusal=f"{folder} speaks the units of another encoder: train a unit-to-mel model for "
+        "these, and name it with --unit-to-mel (recipe.unit_to_mel in training)",
+    )
     return speaker, config, file

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -37,12 +37,15 @@ from stages.audiolm.sequences import (
     fine_sequence,
     semantic_sequence,
 )
+from stages.audiolm.warm_start import carry_stage
 from stages.errors import DataMismatch
+from stages.shards.spec import TokenSpec
 from stages.training.seeds import derive_seed
 from stages.training.semantic_store import SemanticStore
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
 from stages.training.tasks.audiolm_recipe import AudioLMRecipe
+from stages.training.tasks.former_tokens import same_frames
 from stages.training.tasks.same_network import require_same_network
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
@@ -51,20 +54,8 @@ VALIDATION_SECONDS = 30
 """Longer utterances are validated on their first half minute, as SoundStorm's are."""
 
 
-class Utterances(Protocol):
-    """What windows are drawn from."""
-
-    @property
-    def lengths(self) -> NDArray[np.int64]: ...
-
-    @property
-    def speakers(self) -> list[str | None]: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-
-Store = TypeVar("Store", bound=Utterances)
+Store = TypeVar("Store", bound=TokenStore | SemanticStore)
+"""What windows are drawn from."""
 
 
 class SequenceWindows(Generic[Store]):
@@ -109,14 +100,15 @@ class AudioLMTask(Task[SequenceBatch], Generic[Store]):
         store: Store,
         valid: Store | None,
         device: torch.device,
+        former: Store | None = None,
     ) -> None:
-        """Build the network and its data.
+        """Build the network and its data; `former` is as `SoundStormTask` has it.
 
         Raises:
             DataMismatch: if configuration, tokens, recipe and windows do not fit.
         """
         self.settings, self.device, self.config = settings, device, config
-        self.tokens, self.store, self.valid = tokens, store, valid
+        self.tokens, self.store, self.valid, self.former = tokens, store, valid, former
         recipe = AudioLMRecipe.of(settings.recipe)
         check_tokens(config, tokens)
         config.chunk_frames(self.rate)
@@ -201,10 +193,16 @@ class AudioLMTask(Task[SequenceBatch], Generic[Store]):
 
     def initialise(self, folder: Path) -> None:
         model = from_model_file(folder, type(self.config), torch.device("cpu"))
-        require_same_network(model.config, self.config, folder=folder)
+        apart = ("semantic_codebook_size", "centroid_dim") if self.former else ()
+        require_same_network(model.config, self.config, folder=folder, apart=apart)
         for kind, spec in model.tokens.items():
-            spec.require_same(self.tokens[kind], ours=str(folder), theirs="the training set")
-        self.network.load_state_dict(model.network.state_dict())
+            if kind != "semantic" or self.former is None:
+                spec.require_same(self.tokens[kind], ours=str(folder), theirs="the training set")
+        if self.former is None:
+            self.network.load_state_dict(model.network.state_dict())
+            return
+        tokens = same_frames(self.former, self.store, model.tokens["semantic"], folder=folder)
+        carry_stage(self.network, model.network, *tokens)
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
         to_model_file(folder, config=self.config, weights=weights, tokens=self.tokens, extra=extra)
@@ -225,12 +223,16 @@ class SemanticTask(AudioLMTask[SemanticStore]):
         store: SemanticStore,
         valid: SemanticStore | None,
         device: torch.device,
+        former: SemanticStore | None = None,
     ) -> None:
         if valid is not None:
             store.spec.require_same(
                 valid.spec, ours="the training set", theirs="the validation set"
             )
-        size = {"semantic_codebook_size": store.spec.codebook_size}
+        size = {
+            "semantic_codebook_size": store.spec.codebook_size,
+            "centroid_dim": centroid_dim(settings, store.spec),
+        }
         super().__init__(
             settings,
             SemanticConfig.from_json({**size, **settings.network}, where="the settings' network"),
@@ -238,6 +240,7 @@ class SemanticTask(AudioLMTask[SemanticStore]):
             store=store,
             valid=valid,
             device=device,
+            former=former,
         )
 
     @property
@@ -260,6 +263,7 @@ class AcousticTask(AudioLMTask[TokenStore]):
         store: TokenStore,
         valid: TokenStore | None,
         device: torch.device,
+        former: TokenStore | None = None,
     ) -> None:
         semantic, acoustic = store.semantic_spec, store.acoustic_spec
         where = "the settings' network"
@@ -267,6 +271,7 @@ class AcousticTask(AudioLMTask[TokenStore]):
         if settings.model == "audiolm-coarse":
             sizes = {
                 "semantic_codebook_size": semantic.codebook_size,
+                "centroid_dim": centroid_dim(settings, semantic),
                 "codebook_size": acoustic.codebook_size,
                 "levels": min(COARSE_LEVELS, acoustic.levels),
             }
@@ -283,6 +288,7 @@ class AcousticTask(AudioLMTask[TokenStore]):
             store=store,
             valid=valid,
             device=device,
+            former=former,
         )
 
     @property
@@ -299,6 +305,13 @@ class AcousticTask(AudioLMTask[TokenStore]):
             return partial(_coarse_window, self.config)
         assert isinstance(self.config, FineConfig)
         return partial(_fine_window, self.config)
+
+
+def centroid_dim(settings: TrainingSettings, semantic: TokenSpec) -> int:
+    """What `recipe.centroids` says, for a stage's configuration."""
+    if "centroid_dim" in settings.network:
+        raise DataMismatch("network.centroid_dim follows from recipe.centroids: set that")
+    return AudioLMRecipe.of(settings.recipe).centroid_dim(semantic)
 
 
 def _semantic_window(config: SemanticConfig, store: SemanticStore, window: Window) -> TokenSequence:

@@ -91,7 +91,7 @@ class RefinerTask(HeardTask):
                 f"centroids as far out as {widest:.3g}: use one of a bottleneck"
             )
         speaker, speaks, file = load_speaker_of(
-            model_folder(recipe.unit_to_mel, "unit-to-mel"), units.kmeans
+            model_folder(recipe.unit_to_mel, "unit-to-mel"), units.kmeans.encoder_fingerprint
         )
         settings = settings.with_recipe(
             **units.fingerprints, unit_to_mel_fingerprint=file.fingerprint
@@ -140,6 +140,6 @@ class RefinerTask(HeardTask):
             folder,
             config=self.config,
             weights=weights,
-            tokens=self._units.kmeans.tokens,
+            kmeans=self._units.kmeans,
             extra={**extra, "unit_to_mel": self._spoken_by},
         )

@@ -60,23 +60,31 @@ def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
 
 
 def _audiolm_semantic(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.shards.reader import open_rows
     from stages.training.tasks.audiolm import SemanticTask
+    from stages.training.tasks.audiolm_recipe import AudioLMRecipe
 
+    former = AudioLMRecipe.of(settings.recipe).former
     return SemanticTask(
         settings,
         store=_semantic_store(inputs.train, inputs),
         valid=None if inputs.valid is None else _semantic_store(inputs.valid, inputs),
+        former=_semantic_store(open_rows(former), inputs) if former else None,
         device=inputs.device,
     )
 
 
 def _audiolm_acoustic(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.shards.reader import open_rows
     from stages.training.tasks.audiolm import AcousticTask
+    from stages.training.tasks.audiolm_recipe import AudioLMRecipe
 
+    former = AudioLMRecipe.of(settings.recipe).former
     return AcousticTask(
         settings,
         store=_store(inputs.train, inputs),
         valid=None if inputs.valid is None else _store(inputs.valid, inputs),
+        former=_store(open_rows(former), inputs) if former else None,
         device=inputs.device,
     )
 

@@ -15,17 +15,13 @@ from stages.errors import DataMismatch
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.loss import LossTable, masked_loss
 from stages.soundstorm.masking import PAPER, Practice, TrainingMask, draw_mask
-from stages.soundstorm.model import (
-    SoundStormModel,
-    check_tokens,
-    from_model_file,
-    to_model_file,
-)
+from stages.soundstorm.model import check_tokens, from_model_file, to_model_file
 from stages.soundstorm.network import SoundStorm
-from stages.soundstorm.warm_start import carry_semantic
+from stages.soundstorm.warm_start import carry_semantic, is_condition
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.task import MODEL, StepOutput, Task
+from stages.training.tasks.former_tokens import same_frames
 from stages.training.tasks.means import weighted
 from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.soundstorm_listening import HeardBatch, HeardWindows, Listening
@@ -158,12 +154,15 @@ class SoundStormTask(Task[TokenBatch]):
         recipe = SoundStormRecipe.of(settings.recipe)
         if "unconditional" in settings.network:
             raise DataMismatch("network.unconditional follows from recipe.drop_semantic: set that")
+        if "centroid_dim" in settings.network:
+            raise DataMismatch("network.centroid_dim follows from recipe.centroids: set that")
         self.config = SoundStormConfig.from_json(
             {
                 "levels": store.acoustic_spec.levels,
                 "codebook_size": store.acoustic_spec.codebook_size,
                 "semantic_codebook_size": store.semantic_spec.codebook_size,
                 "unconditional": recipe.drop_semantic > 0,
+                "centroid_dim": recipe.centroid_dim(store.semantic_spec),
                 **settings.network,
             },
             where="the settings' network",
@@ -253,7 +252,7 @@ class SoundStormTask(Task[TokenBatch]):
             DataMismatch: if its network or tokens are others than this run's.
         """
         model = from_model_file(folder, torch.device("cpu"))
-        apart = ("semantic_codebook_size",) if self.former else ()
+        apart = ("semantic_codebook_size", "centroid_dim") if self.former else ()
         require_same_network(model.network.config, self.config, folder=folder, apart=apart)
         model.acoustic.require_same(
             self.store.acoustic_spec, ours=str(folder), theirs="the training set"
@@ -263,26 +262,12 @@ class SoundStormTask(Task[TokenBatch]):
             model.semantic.require_same(
                 self.store.semantic_spec, ours=str(folder), theirs="the training set"
             )
-        else:
-            weights["semantic_table"] = self._carried(model, self.former, folder)
-        self.network.load_state_dict(weights)
-
-    def _carried(self, model: SoundStormModel, former: TokenStore, folder: Path) -> Tensor:
-        """The condition embeddings of a model of other semantic tokens, for this run's."""
-        model.semantic.require_same(
-            former.semantic_spec, ours=str(folder), theirs="the set of recipe.former"
-        )
-        if not np.array_equal(former.lengths, self.store.lengths):
-            raise DataMismatch(
-                "the set of recipe.former has other utterances, or in another order, than the "
-                "training set: tokenize the same set twice"
-            )
-        return carry_semantic(
-            model.network.semantic_table,
-            torch.from_numpy(former.semantic.astype(np.int64)),
-            torch.from_numpy(self.store.semantic.astype(np.int64)),
-            self.config.semantic_codebook_size,
-        )
+            self.network.load_state_dict(weights)
+            return
+        alike = {name: value for name, value in weights.items() if not is_condition(name)}
+        self.network.load_state_dict(self.network.state_dict() | alike)
+        tokens = same_frames(self.former, self.store, model.semantic, folder=folder)
+        carry_semantic(self.network, model.network.condition_table(), *tokens)
 
     def export(self, folder: Path, weights: Mapping[str, Tensor], extra: dict[str, Any]) -> None:
         to_model_file(

@@ -111,6 +111,6 @@ class UnitToMelTask(HeardTask):
             folder,
             config=self.config,
             weights=weights,
-            tokens=self._units.kmeans.tokens,
+            kmeans=self._units.kmeans,
             extra=extra,
         )

@@ -39,6 +39,13 @@ CONFIGS: dict[str, StageConfig] = {
         semantic_codebook_size=7, codebook_size=11, levels=2, chunk_seconds=0.4,
         overlap_seconds=0.12, keep_duplicates=False, **SHAPE,
     ),
+    "semantic of centroids": SemanticConfig(
+        semantic_codebook_size=7, chunk_seconds=0.8, overlap_seconds=0.4, centroid_dim=3, **SHAPE
+    ),
+    "coarse of centroids": CoarseConfig(
+        semantic_codebook_size=7, codebook_size=11, levels=2, chunk_seconds=0.4,
+        overlap_seconds=0.12, centroid_dim=3, **SHAPE,
+    ),
     "fine": FineConfig(
         codebook_size=11, levels=5, coarse_levels=2, chunk_seconds=0.2, overlap_seconds=0.06,
         **SHAPE,
@@ -51,6 +58,10 @@ def _make_stage(name: str, *, seed: int = 0, sharpness: float = 6.0) -> StageMod
     torch.manual_seed(seed)
     network = StageNetwork(config).eval().requires_grad_(False)
     network.head_weight.mul_(sharpness)  # an untrained network has no opinions
+    if network.units is not None:
+        network.units.centroids.normal_()
+    if network.unit_scores is not None:
+        network.unit_scores.outer.weight.mul_(sharpness)
     specs: dict[TokenKind, TokenSpec] = {"semantic": SEMANTIC, "acoustic": ACOUSTIC}
     tokens = {kind: specs[kind] for kind in token_kinds(config)}
     return StageModel(network=network, config=config, tokens=tokens, fingerprint=name[0] * 64)

@@ -27,7 +27,9 @@ def save(stage: StageModel[Any], folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["semantic", "coarse", "dedup", "fine"])
+@pytest.mark.parametrize(
+    "name", ["semantic", "coarse", "dedup", "semantic of centroids", "coarse of centroids", "fine"]
+)
 def test_there_and_back(name: str, make_stage: MakeStage, tmp_path: Path) -> None:
     stage = make_stage(name)
     save(stage, tmp_path)

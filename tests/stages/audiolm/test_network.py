@@ -27,7 +27,7 @@ from stages.nn.transformer import KeyValueCache
 from stages.soundstorm.decoding import DecodeRequest
 
 MakeStage = Callable[..., StageModel[Any]]
-NAMES = ["semantic", "coarse", "dedup", "fine"]
+NAMES = ["semantic", "coarse", "dedup", "semantic of centroids", "coarse of centroids", "fine"]
 
 
 def make_sequences(stage: StageModel[Any], lengths: list[int]) -> list[TokenSequence]:
@@ -106,6 +106,38 @@ def test_loss_is_the_cross_entropy_of_what_comes_next(name: str, make_stage: Mak
     torch.testing.assert_close(sums.loss, torch.tensor(expected))
 
 
+@pytest.mark.parametrize("name", ["semantic", "coarse"])
+def test_units_of_centroids_are_as_those_of_a_table(name: str, make_stage: MakeStage) -> None:
+    """With the table that the centroids make, and the rest alike."""
+    described, plain = make_stage(f"{name} of centroids").network, make_stage(name).network
+    plain.transformer.load_state_dict(described.transformer.state_dict())
+    semantic = plain.config.semantic_entries
+    assert described.units is not None
+    plain.table[: semantic.start] = described.table[: semantic.start]
+    plain.table[semantic.start : semantic.stop] = described.units.table()
+    plain.table[semantic.stop :] = described.table[semantic.start :]
+    if described.unit_scores is None:
+        plain.head_weight.copy_(described.head_weight)
+    else:
+        weights, biases = described.unit_weights()
+        plain.head_weight[0] = torch.cat([weights, described.head_weight[0]])
+        plain.head_bias[0] = torch.cat([biases, described.head_bias[0]])
+    entries = torch.arange(plain.config.entries)[None]  # each of them
+    features = plain.features(entries, entries)
+    torch.testing.assert_close(described.features(entries, entries), features)
+    logits = plain.head(0, features)
+    torch.testing.assert_close(described.head(0, features), logits, atol=1e-5, rtol=1e-5)
+    described.fix()
+    torch.testing.assert_close(described.head(0, features), logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(described.unit_table(), plain.unit_table())
+
+
+def test_units_alone_have_no_weights_of_their_own(make_stage: MakeStage) -> None:
+    network = make_stage("semantic of centroids").network
+    sizes = (len(network.table), network.head_weight.shape[1])
+    assert sizes == (3, 1)  # the begin, the middle and the end
+
+
 def test_first_loss_is_near_that_of_chance(make_stage: MakeStage) -> None:
     stage = make_stage("coarse", sharpness=1.0)
     sums = sequence_loss(
@@ -157,8 +189,11 @@ def test_what_was_learnt_by_heart_is_said_again(coarse: str, make_stage: MakeSta
         assert torch.equal(made, acoustic)
 
 
-def test_words_learnt_by_heart_are_said_again_to_their_end(make_stage: MakeStage) -> None:
-    stage = make_stage("semantic")
+@pytest.mark.parametrize("name", ["semantic", "semantic of centroids"])
+def test_words_learnt_by_heart_are_said_again_to_their_end(
+    name: str, make_stage: MakeStage
+) -> None:
+    stage = make_stage(name)
     config = stage.config
     torch.manual_seed(1)
     corpus = [torch.cat((torch.tensor([first]), torch.randint(7, (8,)))) for first in (1, 2)]

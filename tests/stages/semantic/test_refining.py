@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,14 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
+from stages.semantic.kmeans import RefinerChoice
 from stages.semantic.unit_search.config import save_unit_network
 from stages.semantic.unit_search.refiner import Refiner, RefinerConfig
 from stages.semantic.unit_search.refining import Refinement, load_refinement
 from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from tests.tiny_units import KMEANS, SPEAKER, tiny_speaker
 
+ENCODER = KMEANS.encoder_fingerprint
 CONFIG = RefinerConfig(**SPEAKER.to_json())
 
 
@@ -40,7 +41,7 @@ def folder(speaker: Path, tmp_path: Path) -> Path:
         tmp_path / "r",
         config=CONFIG,
         weights=moving().state_dict(),
-        tokens=KMEANS.tokens,
+        kmeans=KMEANS,
         extra={"unit_to_mel": load_unit_to_mel(speaker)[2].fingerprint},
     )
     return tmp_path / "r"
@@ -89,7 +90,7 @@ def test_a_row_is_refined_as_if_alone() -> None:
 def test_the_same_recording_has_the_same_frames(
     folder: Path, speaker: Path, make_speech: Callable[..., np.ndarray]
 ) -> None:
-    refinement = Refinement(folder, KMEANS, speaker=speaker)
+    refinement = Refinement(folder, ENCODER, speaker=speaker)
     samples = make_speech(1.99, seed=1)
     frames = np.random.default_rng(1).uniform(-1, 1, (50, 3)).astype(np.float32)
     moved = refinement.frames(samples, frames)
@@ -103,7 +104,7 @@ def test_the_same_recording_has_the_same_frames(
 def test_a_long_recording_is_refined_in_pieces(
     folder: Path, speaker: Path, make_speech: Callable[..., np.ndarray]
 ) -> None:
-    refinement = Refinement(folder, KMEANS, speaker=speaker)
+    refinement = Refinement(folder, ENCODER, speaker=speaker)
     samples = make_speech(52.0, seed=2)
     frames = np.random.default_rng(1).uniform(-1, 1, (1300, 3)).astype(np.float32)
     moved = refinement.frames(samples, frames)
@@ -116,19 +117,17 @@ def test_a_long_recording_is_refined_in_pieces(
 
 
 def test_which_refiner_is_meant(folder: Path, speaker: Path) -> None:
-    assert load_refinement(None, KMEANS, where="mine") is None
-    assert load_refinement("none", KMEANS, where="mini") is None
-    given = load_refinement(str(folder), KMEANS, where="mine", unit_to_mel=str(speaker))
-    assert isinstance(given, Refinement)
-    with pytest.raises(DataMismatch, match="refines the frames of another k-means: train a refin"):
-        load_refinement(None, KMEANS, where="mini")  # of these centroids it is not
+    assert load_refinement(None, ENCODER) is None
+    choice = RefinerChoice(spec=str(folder), unit_to_mel=str(speaker))
+    assert isinstance(load_refinement(choice, ENCODER), Refinement)
+    with pytest.raises(DataMismatch, match="refines the frames of another encoder: train a refin"):
+        load_refinement(RefinerChoice(spec="mini", unit_to_mel="mini"), ENCODER)
 
 
 def test_what_does_not_fit_is_refused(folder: Path, speaker: Path, tmp_path: Path) -> None:
-    other = replace(KMEANS, centroids=KMEANS.centroids[::-1].copy())
-    with pytest.raises(DataMismatch, match="refines the frames of another k-means"):
-        Refinement(folder, other, speaker=speaker)
+    with pytest.raises(DataMismatch, match="refines the frames of another encoder"):
+        Refinement(folder, "f" * 64, speaker=speaker)
     with pytest.raises(DataMismatch, match="learned with another unit-to-mel model than"):
-        Refinement(folder, KMEANS, speaker=tiny_speaker(tmp_path / "o", seed=5))
+        Refinement(folder, ENCODER, speaker=tiny_speaker(tmp_path / "o", seed=5))
     with pytest.raises(DataMismatch, match="holds a unit-to-mel"):
-        Refinement(speaker, KMEANS, speaker=speaker)
+        Refinement(speaker, ENCODER, speaker=speaker)

@@ -124,16 +124,14 @@ def test_a_long_recording_is_searched_in_pieces(
 
 def test_what_cannot_speak_or_listen_is_refused(folder: Path, tmp_path: Path) -> None:
     ear = f"whisper:{tiny_whisper(tmp_path / 'whisper')}"
-    other = replace(KMEANS, centroids=KMEANS.centroids[::-1].copy())
-    with pytest.raises(DataMismatch, match="speaks the units of another k-means"):
+    other = replace(KMEANS, encoder_fingerprint="f" * 64)
+    with pytest.raises(DataMismatch, match="speaks the units of another encoder"):
         UnitSearch(folder, other, ear=ear)
     with pytest.raises(DataMismatch, match="--search logmel is no Whisper"):
         UnitSearch(folder, KMEANS, ear="logmel")
     network, config, _ = load_unit_to_mel(folder)
     wide = replace(config, mels=40)
-    save_unit_network(
-        tmp_path / "w", config=wide, weights=wide.build().state_dict(), tokens=KMEANS.tokens
-    )
+    save_unit_network(tmp_path / "w", config=wide, weights=wide.build().state_dict(), kmeans=KMEANS)
     with pytest.raises(DataMismatch, match="hears 20 bands, and what is spoken has 40"):
         UnitSearch(tmp_path / "w", KMEANS, ear=ear)
     assert not network.training

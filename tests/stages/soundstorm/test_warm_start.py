@@ -8,24 +8,31 @@ import torch
 
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.network import SoundStorm
-from stages.soundstorm.warm_start import carry_semantic, start_acoustic, start_semantic
+from stages.soundstorm.warm_start import (
+    carry_semantic,
+    is_condition,
+    start_acoustic,
+    start_semantic,
+)
 
 LEVELS, CODES, CLUSTERS, WIDTH = 3, 40, 50, 128
 
 
-def build() -> SoundStorm:
+def build(centroid_dim: int = 0) -> SoundStorm:
     torch.manual_seed(0)
     return SoundStorm(
         SoundStormConfig(
             levels=LEVELS, codebook_size=CODES, semantic_codebook_size=CLUSTERS, layers=1,
-            heads=2, width=WIDTH, feed_forward=16,
+            heads=2, width=WIDTH, feed_forward=16, centroid_dim=centroid_dim,
         )
     )  # fmt: skip
 
 
-def changed(start: Callable[[SoundStorm], None]) -> tuple[SoundStorm, set[str]]:
-    """The network after `start`, and the names of the parameters that it changed."""
-    network, before = build(), build().state_dict()
+def changed(
+    start: Callable[[SoundStorm], None], *, centroid_dim: int = 0
+) -> tuple[SoundStorm, set[str]]:
+    """The network after `start`, and the names of the weights that it changed."""
+    network, before = build(centroid_dim), build(centroid_dim).state_dict()
     start(network)
     now = network.state_dict()
     return network, {name for name in now if not torch.equal(now[name], before[name])}
@@ -70,18 +77,50 @@ def test_semantic_tokens_start_where_their_clusters_lie() -> None:
     centroids = 9 + torch.randn(CLUSTERS, 6, generator=random)
     network, names = changed(lambda net: start_semantic(net, centroids, random))
     assert names == {"semantic_table"}
+    assert network.semantic_table is not None
     assert correlation(network.semantic_table.detach(), centroids) > 0.85
     assert abs(float(network.semantic_table.detach().std()) - 1.2) < 0.1
 
 
+def test_embeddings_that_are_a_function_of_centroids_start_there() -> None:
+    random = torch.Generator().manual_seed(2)
+    centroids = 9 + torch.randn(CLUSTERS, 6, generator=random)
+    network, names = changed(lambda net: start_semantic(net, centroids, random), centroid_dim=6)
+    assert names == {f"semantic_units.{name}" for name in ("centroids", "weight", "bias")}
+    table = network.condition_table().detach()
+    assert correlation(table, centroids) > 0.85
+    assert abs(float(table.std()) - 1.2) < 0.1
+    tokens = torch.tensor([[7, 3, CLUSTERS]])  # the last says nothing
+    embedded = network.embed_semantic(tokens).detach()[0]
+    torch.testing.assert_close(embedded[:2], table[[7, 3]])
+    assert not embedded[2].any()
+
+
 def test_new_tokens_start_from_what_was_known_where_they_are() -> None:
-    former = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+    former = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(2))
     old = torch.tensor([0, 0, 1, 2, 2, 2])
     new = torch.tensor([1, 1, 1, 0, 0, 3])
-    carried = carry_semantic(former, old, new, 5)
+    network, names = changed(lambda net: carry_semantic(net, former, old, new))
+    assert names == {"semantic_table"} == {name for name in names if is_condition(name)}
+    carried = network.condition_table().detach()
     torch.testing.assert_close(carried[0], former[2])
     torch.testing.assert_close(carried[1], (2 * former[0] + former[1]) / 3)
     torch.testing.assert_close(carried[3], former[2])
     mean = (2 * former[0] + former[1] + 3 * former[2]) / 6
     torch.testing.assert_close(carried[2], mean)
     torch.testing.assert_close(carried[4], mean)
+
+
+def test_a_function_of_centroids_comes_near_to_what_was_known() -> None:
+    """The very function, where what was known is one."""
+    random = torch.Generator().manual_seed(3)
+    centroids = torch.randn(CLUSTERS, 6, generator=random)
+    wanted = centroids @ torch.randn(6, WIDTH, generator=random) + 3
+    tokens = torch.arange(CLUSTERS - 1)  # the last is nowhere, and does not count
+
+    def start(network: SoundStorm) -> None:
+        start_semantic(network, centroids, random)
+        carry_semantic(network, wanted, tokens, tokens)
+
+    network, _ = changed(start, centroid_dim=6)
+    torch.testing.assert_close(network.condition_table().detach(), wanted, atol=1e-4, rtol=1e-4)

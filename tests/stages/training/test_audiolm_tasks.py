@@ -211,6 +211,8 @@ def test_starts_from_another_model(model: str, make_task: MakeTask, tmp_path: Pa
         ("audiolm-semantic", {"recipe": {"codec": "mini"}}, "has no acoustic tokens: leave out"),
         ("audiolm-fine", {"recipe": {"kmeans": "mini"}}, "has no semantic tokens: leave out"),
         ("audiolm-coarse", {"recipe": {"kmeans": "mini"}}, "do not fit"),
+        ("audiolm-coarse", {"recipe": {"centroids": True}}, "name it with --kmeans"),
+        ("audiolm-coarse", {"network": {"centroid_dim": 3}}, r"follows from recipe\.centroids"),
         ("audiolm-coarse", {"recipe": {"frames": 1}}, "there is no setting recipe.frames"),
     ],
 )

@@ -108,8 +108,8 @@ def make(corpus: Path) -> Make:
         if model in ("unit-to-mel", "refiner"):
             units = {"kmeans": str(_points_kmeans(run.parent / "points"))}
             if model == "refiner":
-                tokens = load_kmeans(Path(units["kmeans"])).tokens
-                units["unit_to_mel"] = str(tiny_speaker(run.parent / "speaker", tokens))
+                kmeans = load_kmeans(Path(units["kmeans"]))
+                units["unit_to_mel"] = str(tiny_speaker(run.parent / "speaker", kmeans))
             settings = overlay(settings, {"recipe": units}, where="test")
         inputs = TaskInputs(
             train=source,
@@ -581,15 +581,15 @@ def test_a_refiner_learns_and_refines(make: Make, tmp_path: Path) -> None:
     torch.testing.assert_close(again.network.output.weight, saved.output.weight)
     assert (config.dim, config.mels) == (3, 20)  # the k-means' and the teacher's
     kmeans = load_kmeans(tmp_path / "points" / "kmeans")
-    refinement = Refinement(run, kmeans, speaker=tmp_path / "speaker")
+    refinement = Refinement(run, kmeans.encoder_fingerprint, speaker=tmp_path / "speaker")
     samples = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
     frames = np.random.default_rng(1).uniform(-1, 1, (25, 3)).astype(np.float32)
     moved = refinement.frames(samples, frames)
     assert (moved.dtype, moved.shape) == (np.float32, frames.shape)
     assert 0 < np.abs(moved - frames).mean() < 1
-    other = tiny_speaker(tmp_path / "other", kmeans.tokens, seed=1)
+    other = tiny_speaker(tmp_path / "other", kmeans, seed=1)
     with pytest.raises(DataMismatch, match="learned with another unit-to-mel model than"):
-        Refinement(run, kmeans, speaker=other)
+        Refinement(run, kmeans.encoder_fingerprint, speaker=other)
 
 
 def test_a_refiner_s_frames_alone_are_trained(make: Make, tmp_path: Path) -> None:
@@ -605,7 +605,7 @@ def test_a_refiner_s_inputs_must_fit(make: Make, tmp_path: Path) -> None:
     for changes, reason in (
         ({"recipe": {"kmeans": ""}}, "--kmeans FOLDER or mini"),
         ({"recipe": {"encoder": "logmel"}}, "--encoder whisper:FOLDER"),
-        ({"recipe": {"unit_to_mel": "mini"}}, "speaks the units of another k-means"),
+        ({"recipe": {"unit_to_mel": "mini"}}, "speaks the units of another encoder"),
         ({"recipe": {"rounded": 1.5}}, r"recipe\.rounded from 0 to 1"),
         ({"network": {"stack": 2}}, r"25 units a second .* 50: set network\.stack to 4"),
         ({"network": {"stack": 3}}, r"an even network\.stack"),
