@@ -39,7 +39,6 @@ from stages.audiolm.sequences import (
 )
 from stages.audiolm.warm_start import carry_stage
 from stages.errors import DataMismatch
-from stages.shards.spec import TokenSpec
 from stages.training.seeds import derive_seed
 from stages.training.semantic_store import SemanticStore
 from stages.training.settings import TrainingSettings
@@ -47,6 +46,7 @@ from stages.training.task import MODEL, StepOutput, Task
 from stages.training.tasks.audiolm_recipe import AudioLMRecipe
 from stages.training.tasks.former_tokens import same_frames
 from stages.training.tasks.same_network import require_same_network
+from stages.training.tasks.token_models import centroid_dim
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
 
@@ -305,13 +305,6 @@ class AcousticTask(AudioLMTask[TokenStore]):
             return partial(_coarse_window, self.config)
         assert isinstance(self.config, FineConfig)
         return partial(_fine_window, self.config)
-
-
-def centroid_dim(settings: TrainingSettings, semantic: TokenSpec) -> int:
-    """What `recipe.centroids` says, for a stage's configuration."""
-    if "centroid_dim" in settings.network:
-        raise DataMismatch("network.centroid_dim follows from recipe.centroids: set that")
-    return AudioLMRecipe.of(settings.recipe).centroid_dim(semantic)
 
 
 def _semantic_window(config: SemanticConfig, store: SemanticStore, window: Window) -> TokenSequence:

@@ -12,7 +12,6 @@ from stages.audiolm.model import Tokens, token_kinds
 from stages.audiolm.network import StageNetwork
 from stages.audiolm.warm_start import start_from_centroids, start_from_codebooks
 from stages.errors import DataMismatch
-from stages.shards.spec import TokenSpec
 from stages.training.settings import overlay
 from stages.training.tasks.token_models import centroids_of, codebooks_of
 
@@ -38,25 +37,10 @@ class AudioLMRecipe:
     same order, with the tokens of that model. Semantic embeddings start from those of the former
     tokens at the same frames, and so do logits of semantic tokens."""
 
-    def __post_init__(self) -> None:
-        if self.centroids and not self.kmeans:
-            raise DataMismatch(
-                "recipe.centroids makes semantic embeddings of the k-means' centroids: name it "
-                "with --kmeans"
-            )
-
     @staticmethod
     def of(values: Mapping[str, Any]) -> AudioLMRecipe:
         """From the settings' `recipe`; DataMismatch for a field that is unknown or ill-typed."""
         return overlay(AudioLMRecipe(), values, where="recipe", prefix="recipe.")
-
-    def centroid_dim(self, semantic: TokenSpec) -> int:
-        """Numbers of a centroid for a stage's configuration; 0 where embeddings are a table.
-
-        Raises:
-            DataMismatch: if the k-means is not that of the tokens.
-        """
-        return centroids_of(self.kmeans, semantic).shape[1] if self.centroids else 0
 
     def start(self, network: StageNetwork, tokens: Tokens, *, seed: int) -> None:
         """Start a stage from the models that made its tokens.

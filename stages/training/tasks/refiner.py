@@ -53,7 +53,8 @@ class RefinerRecipe:
     """Of what the teacher hears in what is spoken, against the log-mel frames themselves."""
 
     noise_width: float = 0.7
-    """Of the uniform noise on each number, in place of the rounding (Ballé et al. 2017)."""
+    """Of the uniform noise on each number, in place of the rounding (Ballé et al. 2017): about a
+    cell's, 0.7 for 4,096 units of 8 numbers, 0.5 for 65,536."""
 
     rounded: float = 0.5
     """Part of the rows that are rounded instead, with gradients as if they were not."""

@@ -26,6 +26,7 @@ from stages.training.tasks.means import weighted
 from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.soundstorm_listening import HeardBatch, HeardWindows, Listening
 from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
+from stages.training.tasks.token_models import centroid_dim
 from stages.training.token_store import TokenStore
 from stages.training.windows import Window, WindowSampler, share
 
@@ -154,15 +155,13 @@ class SoundStormTask(Task[TokenBatch]):
         recipe = SoundStormRecipe.of(settings.recipe)
         if "unconditional" in settings.network:
             raise DataMismatch("network.unconditional follows from recipe.drop_semantic: set that")
-        if "centroid_dim" in settings.network:
-            raise DataMismatch("network.centroid_dim follows from recipe.centroids: set that")
         self.config = SoundStormConfig.from_json(
             {
                 "levels": store.acoustic_spec.levels,
                 "codebook_size": store.acoustic_spec.codebook_size,
                 "semantic_codebook_size": store.semantic_spec.codebook_size,
                 "unconditional": recipe.drop_semantic > 0,
-                "centroid_dim": recipe.centroid_dim(store.semantic_spec),
+                "centroid_dim": centroid_dim(settings, store.semantic_spec),
                 **settings.network,
             },
             where="the settings' network",

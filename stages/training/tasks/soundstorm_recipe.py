@@ -82,11 +82,6 @@ class SoundStormRecipe:
             raise DataMismatch("the setting recipe.level_power must be at least 0")
         if not (0 <= self.whole_first <= 1 and 0 <= self.whole_finer <= 1):
             raise DataMismatch("recipe.whole_first and whole_finer must be in [0, 1]")
-        if self.centroids and not self.kmeans:
-            raise DataMismatch(
-                "recipe.centroids makes condition embeddings of the k-means' centroids: name it "
-                "with --kmeans"
-            )
         if not 0 <= self.drop_semantic < 1:
             raise DataMismatch("recipe.drop_semantic must be in [0, 1)")
 
@@ -104,14 +99,6 @@ class SoundStormRecipe:
             whole = torch.full((levels,), self.whole_finer, dtype=torch.float64)
             whole[0] = self.whole_first
         return Practice(level_weights=weights, whole=whole, drop_semantic=self.drop_semantic)
-
-    def centroid_dim(self, semantic: TokenSpec) -> int:
-        """Numbers of a centroid for `SoundStormConfig`; 0 where embeddings are a table.
-
-        Raises:
-            DataMismatch: if the k-means is not that of the tokens.
-        """
-        return centroids_of(self.kmeans, semantic).shape[1] if self.centroids else 0
 
     def start(
         self, network: SoundStorm, semantic: TokenSpec, acoustic: TokenSpec, *, seed: int
