@@ -122,19 +122,20 @@ def fit_kmeans(
         source.require_columns("audio")
         rows: list[dict[str, Any]] = list(source.rows(columns=["id", "audio"]))
     place = pick_device(device)
+    loaded = load_chosen(choice, device=place)
+    moved_by = refiner_choice(refiner, unit_to_mel)
+    refinement = load_refinement(moved_by, loaded.fingerprint, device=place)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataMismatch(f"{folder} cannot be made ({error.strerror}): choose another") from None
-    loaded = load_chosen(choice, device=place)
-    moved_by = refiner_choice(refiner, unit_to_mel)
     with progress(NAME, len(rows), quiet=quiet) as advance:
         result = fit(
             loaded,
             choice,
             rows,
             config,
-            refinement=load_refinement(moved_by, loaded.fingerprint, device=place),
+            refinement=refinement,
             refiner=moved_by,
             workers=worker_count(workers),
             batch_seconds=batch_seconds_for(place, batch_seconds),
