@@ -45,7 +45,6 @@ class TaskInputs:
 
 
 def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
-    from stages.shards.reader import open_rows
     from stages.training.tasks.soundstorm import SoundStormTask
     from stages.training.tasks.soundstorm_recipe import SoundStormRecipe
 
@@ -54,13 +53,12 @@ def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
         settings,
         store=_store(inputs.train, inputs),
         valid=None if inputs.valid is None else _store(inputs.valid, inputs),
-        former=_store(open_rows(former), inputs) if former else None,
+        former=_former(former, _store, inputs),
         device=inputs.device,
     )
 
 
 def _audiolm_semantic(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
-    from stages.shards.reader import open_rows
     from stages.training.tasks.audiolm import SemanticTask
     from stages.training.tasks.audiolm_recipe import AudioLMRecipe
 
@@ -69,13 +67,12 @@ def _audiolm_semantic(settings: TrainingSettings, inputs: TaskInputs) -> Task[An
         settings,
         store=_semantic_store(inputs.train, inputs),
         valid=None if inputs.valid is None else _semantic_store(inputs.valid, inputs),
-        former=_semantic_store(open_rows(former), inputs) if former else None,
+        former=_former(former, _semantic_store, inputs),
         device=inputs.device,
     )
 
 
 def _audiolm_acoustic(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
-    from stages.shards.reader import open_rows
     from stages.training.tasks.audiolm import AcousticTask
     from stages.training.tasks.audiolm_recipe import AudioLMRecipe
 
@@ -84,9 +81,18 @@ def _audiolm_acoustic(settings: TrainingSettings, inputs: TaskInputs) -> Task[An
         settings,
         store=_store(inputs.train, inputs),
         valid=None if inputs.valid is None else _store(inputs.valid, inputs),
-        former=_store(open_rows(former), inputs) if former else None,
+        former=_former(former, _store, inputs),
         device=inputs.device,
     )
+
+
+def _former(
+    where: str, store: Callable[[RowSource, TaskInputs], Store], inputs: TaskInputs
+) -> Store | None:
+    """The set that `recipe.former` names, if it names one."""
+    from stages.shards.reader import open_rows
+
+    return store(open_rows(where), inputs) if where else None
 
 
 def _store(source: RowSource, inputs: TaskInputs) -> TokenStore:
