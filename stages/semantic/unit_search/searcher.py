@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.semantic.kmeans import KMeans
 from stages.semantic.speaking import RecordedLevels
 from stages.semantic.unit_search.ear import SearchEar
+from stages.semantic.unit_search.gliding import glide
 from stages.semantic.unit_search.pieces import Pieces
 from stages.semantic.unit_search.searching import Loss, SearchSettings, search
 from stages.semantic.unit_search.unit_to_mel import load_speaker_of
@@ -71,10 +72,13 @@ class UnitSearch:
             `[T]`; the same whatever was searched for before.
         """
         generator = torch.Generator().manual_seed(0)
+        settings, centroids = self._settings, self._centroids
 
         def search_piece(points: Tensor, levels: Tensor, recorded: RecordedLevels) -> Tensor:
             loss = self._loss(levels, recorded)
-            return search(loss, points, self._centroids, self._settings, generator)
+            steps, rate = settings.steps, settings.rate
+            moved = glide(loss, points, centroids, steps=steps, rate=rate)
+            return search(loss, moved, centroids, settings, generator)
 
         return self._pieces.joined(samples, frames, search_piece).astype(np.uint16)
 

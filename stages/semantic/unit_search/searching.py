@@ -22,7 +22,13 @@ Loss = Callable[[Tensor], Tensor]
 class SearchSettings:
     """How long and how far to search."""
 
-    rounds: int = 12
+    steps: int = 40
+    """By which points glide (`gliding.py`) before the rounds."""
+
+    rate: float = 0.05
+    """Of the first of them; a bottleneck's points are in a cube from -1 to 1."""
+
+    rounds: int = 6
     """Of trials, each begun with a gradient."""
 
     trials: int = 4

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.errors import DataMismatch
 from stages.semantic.unit_search.config import save_unit_network
+from stages.semantic.unit_search.gliding import glide
 from stages.semantic.unit_search.pieces import pieces
 from stages.semantic.unit_search.searcher import UnitSearch
 from stages.semantic.unit_search.searching import SearchSettings, search
@@ -76,6 +77,43 @@ def test_units_stay_among_a_frames_candidates() -> None:
     assert (units == allowed[best]).float().mean() > 0.8
 
 
+def test_points_glide_to_units_that_no_neighbour_is() -> None:
+    generator = torch.Generator().manual_seed(1)
+    centroids = 2 * torch.rand(4_000, 3, generator=generator) - 1
+    points, target = 2 * torch.rand(2, 40, 3, generator=generator) - 1
+    loss = smeared(target)
+
+    def lost(units: Tensor) -> float:
+        return float(loss(centroids[units][None]).sum())
+
+    def nearest(moved: Tensor) -> Tensor:
+        return torch.cdist(moved, centroids).argmin(dim=1)
+
+    searched = search(loss, points, centroids, SearchSettings(rounds=12), torch.Generator())
+    moved = glide(loss, points, centroids, steps=60, rate=0.1)
+    assert lost(nearest(moved)) < 0.5 * lost(searched)
+    assert lost(searched) < lost(nearest(points))
+    assert torch.equal(glide(loss, points, centroids, steps=0, rate=0.1), points)
+
+
+def test_a_glide_loses_no_more_and_stays_where_units_are() -> None:
+    centroids = torch.from_numpy(KMEANS.centroids)
+    points = centroids[torch.arange(30) % 40]
+
+    def rough(moved: Tensor) -> Tensor:
+        """Falls towards 9, by its gradient, and rises with any move, by its value."""
+        away = (moved - points).abs().sum(dim=-1)
+        pull = (moved - 9).square().sum(dim=-1)
+        return pull - pull.detach() + away.detach()
+
+    assert torch.equal(glide(rough, points, centroids, steps=5, rate=0.5), points)
+    outward = smeared(torch.full((30, 3), 9.0))
+    moved = glide(outward, points, centroids, steps=30, rate=0.5)
+    assert not torch.equal(moved, points)
+    assert (moved >= centroids.amin(dim=0)).all()
+    assert (moved <= centroids.amax(dim=0)).all()
+
+
 def test_the_same_recording_has_the_same_units(
     make_searcher: Searcher, make_speech: Callable[..., np.ndarray]
 ) -> None:
@@ -87,7 +125,7 @@ def test_the_same_recording_has_the_same_units(
     assert 0 < (units != KMEANS.assign(frames)).sum() < 50
     searcher.units(samples[:8_000], frames[:13])
     np.testing.assert_array_equal(searcher.units(samples, frames), units)
-    still = make_searcher(settings=SearchSettings(rounds=0))
+    still = make_searcher(settings=SearchSettings(steps=0, rounds=0))
     np.testing.assert_array_equal(still.units(samples, frames), KMEANS.assign(frames))
     assert still.fingerprint != searcher.fingerprint
 
