@@ -24,9 +24,9 @@ def glide(loss: Loss, points: Tensor, centroids: Tensor, *, steps: int, rate: fl
 
     Args:
         loss: has gradients; that of a point may hang on its neighbours.
-        points: `[T, dim]`, the frames as the encoder gives them.
+        points: `[T, dim]`, frames as the encoder gives them, or refined.
         centroids: `[K, dim]`; no point leaves the box around them.
-        steps: of Adam, each of which hears the units once, with gradients.
+        steps: how many times the units are heard; between two of them Adam moves the points.
         rate: of the first step; it falls to nothing in a straight line.
 
     Returns:
@@ -42,6 +42,8 @@ def glide(loss: Loss, points: Tensor, centroids: Tensor, *, steps: int, rate: fl
         lost = loss((moved + (unit - moved).detach())[None]).sum()
         if float(lost.detach()) < least:
             best, least = moved.detach().clone(), float(lost.detach())
+        if step == steps - 1:  # no one would hear where it leads
+            break
         (moved.grad,) = torch.autograd.grad(lost, moved)
         optimiser.step()
         with torch.no_grad():

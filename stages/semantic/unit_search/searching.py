@@ -58,7 +58,7 @@ def search(
 
     Args:
         loss: has gradients; that of a point may hang on its neighbours.
-        points: `[T, dim]`, the frames as the encoder gives them.
+        points: `[T, dim]`, frames as the encoder gives them, refined or moved further (`gliding`).
         centroids: `[K, dim]`.
         settings: how long, how far.
         generator: on the CPU; makes the trials.
