@@ -23,10 +23,10 @@ class SearchSettings:
     """How long and how far to search."""
 
     steps: int = 40
-    """By which points glide (`gliding.py`) before the rounds."""
+    """Times that a glide (`gliding.py`) hears its points' units, before the rounds."""
 
     rate: float = 0.05
-    """Of the first of them; a bottleneck's points are in a cube from -1 to 1."""
+    """Of a glide's first step; a bottleneck's points are in a cube from -1 to 1."""
 
     rounds: int = 6
     """Of trials, each begun with a gradient."""
