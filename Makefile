@@ -28,7 +28,7 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet -e '.[lyra,eval,hf,dev]'
+	$(VENV)/bin/python -m pip install --quiet -e '.[lyra,eval,hf,pitch,dev]'
 	touch $@
 
 lint: $(STAMP)

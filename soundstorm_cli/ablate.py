@@ -13,6 +13,7 @@ from soundstorm_cli.common import (
     JsonOption,
     KeepGoingOption,
     QuietOption,
+    VocoderOption,
     finish,
     open_inputs,
     parse_seconds,
@@ -131,13 +132,7 @@ def ablate(
         str | None,
         typer.Option("--codec", help="The codec of all tokens; by default the one they name."),
     ] = None,
-    vocoder: Annotated[
-        str | None,
-        typer.Option(
-            "--vocoder",
-            help="For a codec of mel frames: griffin-lim, plain-griffin-lim, or a folder.",
-        ),
-    ] = None,
+    vocoder: VocoderOption = None,
     measures: MeasuresOption = None,
     judge: JudgeOption = None,
     whisper: WhisperOption = None,

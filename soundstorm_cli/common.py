@@ -51,6 +51,15 @@ RowsPerShardOption = Annotated[
     int,
     typer.Option("--rows-per-shard", min=1, help="Rows of an output shard made from audio."),
 ]
+VocoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--vocoder",
+        help="For a codec of mel frames: griffin-lim, plain-griffin-lim (no postfilter), or the "
+        "folder of a vocoder or source-filter (or mini); by default the codec's own.",
+    ),
+]
+
 DeviceOption = Annotated[
     str, typer.Option("--device", help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")
 ]

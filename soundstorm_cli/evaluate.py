@@ -15,6 +15,7 @@ from soundstorm_cli.common import (
     JsonOption,
     KeepGoingOption,
     QuietOption,
+    VocoderOption,
     finish,
     open_inputs,
     pick_device,
@@ -84,13 +85,7 @@ def evaluate(
             "codec to send it through.",
         ),
     ] = None,
-    vocoder: Annotated[
-        str | None,
-        typer.Option(
-            "--vocoder",
-            help="For a codec of mel frames: griffin-lim, plain-griffin-lim, or a folder.",
-        ),
-    ] = None,
+    vocoder: VocoderOption = None,
     model: Annotated[
         str | None,
         typer.Option(

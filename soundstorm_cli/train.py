@@ -32,8 +32,8 @@ def train(
         typer.Option(
             "--model",
             "-m",
-            help="soundstorm, codec, vocoder, best-rq, student, bottleneck, unit-to-mel, "
-            "refiner, consistency, audiolm-semantic, audiolm-coarse or audiolm-fine.",
+            help="soundstorm, codec, vocoder, source-filter, best-rq, student, bottleneck, "
+            "unit-to-mel, refiner, consistency, audiolm-semantic, audiolm-coarse or audiolm-fine.",
         ),
     ] = "soundstorm",
     preset: Annotated[
@@ -58,7 +58,8 @@ def train(
         typer.Option(
             "--codec",
             help="For soundstorm, audiolm-coarse and audiolm-fine: the tokens' codec, from whose "
-            "codebooks embeddings start. For vocoder: the codec whose frames it ends on.",
+            "codebooks embeddings start. For vocoder and source-filter: the codec whose frames "
+            "it ends or learns on.",
         ),
     ] = None,
     kmeans: Annotated[

@@ -15,6 +15,7 @@ from soundstorm_cli.common import (
     KeepGoingOption,
     QuietOption,
     ShardOption,
+    VocoderOption,
     finish,
     pick_device,
     progress,
@@ -53,14 +54,7 @@ def vocode(
         str | None,
         typer.Option("--codec", help="The codec of the tokens; by default the one they name."),
     ] = None,
-    vocoder: Annotated[
-        str | None,
-        typer.Option(
-            "--vocoder",
-            help="For a codec of mel frames: griffin-lim, plain-griffin-lim (no postfilter), or a "
-            "trained vocoder.",
-        ),
-    ] = None,
+    vocoder: VocoderOption = None,
     sound_format: Annotated[
         SoundFormat, typer.Option("--format", help="Of the files.")
     ] = SoundFormat.wav,

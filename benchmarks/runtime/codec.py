@@ -12,13 +12,11 @@ from benchmarks.runtime.lines import Probe
 from benchmarks.runtime.system import System
 from stages.assets import MINI, model_folder
 from stages.codec.base import AcousticTokens
-from stages.codec.mel.codec import OWN_VOCODER
 from stages.codec.mel.config import MelCodecConfig
-from stages.codec.mel.model import load_vocoder
 from stages.codec.registry import load_codec
-from stages.nn.model_file import CONFIG_NAME, read_model_config
+from stages.nn.model_file import read_model_config
 from stages.speed.clock import timed
-from stages.speed.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
+from stages.speed.codec_cost import mel_decoder_cost, own_sound, sound_cost
 from stages.speed.cost import BYTES, Cost
 from stages.speed.lines import Line
 
@@ -38,21 +36,13 @@ class MiniCodec(System):
         self._device = device
         document = read_model_config(folder, kind="codec")
         self._config = MelCodecConfig.from_json(document["config"], where=str(folder))
-        own = folder / OWN_VOCODER
-        self._vocoder = load_vocoder(own)[0].config if (own / CONFIG_NAME).exists() else None
-        nets = mel_decoder_cost(self._config, 1).weight_bytes
-        if self._vocoder is not None:
-            nets += vocoder_cost(self._vocoder, 1).weight_bytes
-        self.parameters = nets // BYTES
+        self._sound = own_sound(folder, self._config.geometry)
+        decoder = mel_decoder_cost(self._config, 1).weight_bytes // BYTES
+        self.parameters = decoder + sum(p.numel() for p in self._sound.parameters())
 
     def cost(self, seconds: Fraction) -> Cost:
         frames = self._frames(seconds)
-        sound = (
-            griffin_lim_cost(self._config, frames)
-            if self._vocoder is None
-            else vocoder_cost(self._vocoder, frames)
-        )
-        return mel_decoder_cost(self._config, frames) + sound
+        return mel_decoder_cost(self._config, frames) + sound_cost(self._sound, frames)
 
     def run(self, seconds: Fraction) -> None:
         self._decode(self._frames(seconds))

@@ -2,8 +2,9 @@
 
 `--codec` and `--kmeans` take that name wherever they take a folder, `--encoder` in
 `tokenize-semantic` and `fit-kmeans`, `--model` in `decode`, `generate-semantic` and `eval`,
-`--coarse` and `--fine` in `decode`, `--consistency` in `eval`, `--init` in `train`; it is the
-default of the stages that make tokens. `docs/models.md` says how each was made.
+`--coarse` and `--fine` in `decode`, `--consistency` in `eval`, `--vocoder` wherever there is one,
+`--init` in `train`; it is the default of the stages that make tokens. `docs/models.md` says how
+each was made.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 from stages.errors import DataMismatch
 
 MINI = "mini"
+
+INSIDE = {"source-filter": "codec/vocoder"}
+"""Parts that lie inside others, which find them there."""
 
 
 def model_folder(spec: str, part: str) -> Path:
@@ -30,10 +34,11 @@ def model_folder(spec: str, part: str) -> Path:
     if spec != MINI:
         return Path(spec)
     family = Path(__file__).parent / MINI
-    if not (family / part).exists():
+    folder = family / INSIDE.get(part, part)
+    if not folder.exists():
         ships = ", ".join(sorted(path.name for path in family.glob("*")))
         raise DataMismatch(
             f"no {part} ships as {MINI} ({ships} do): name the folder of one, or ./{MINI} if it is "
             "called so"
         )
-    return family / part
+    return folder

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from stages.assets import MINI, model_folder
 from stages.codec.base import AcousticTokens, AudioBatch, Codec
-from stages.codec.mel.codec import OWN_VOCODER
-from stages.codec.mel.config import MelCodecConfig, VocoderConfig
+from stages.codec.mel.config import MelCodecConfig
 from stages.codec.mel.griffin_lim import GriffinLim
-from stages.codec.mel.model import load_vocoder
 from stages.codec.mel.network import MEL_MEAN, MEL_SPREAD
 from stages.codec.registry import load_codec
-from stages.nn.model_file import CONFIG_NAME, read_model_config
+from stages.nn.model_file import read_model_config
 from stages.semantic.bottleneck import BottleneckConfig
 from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import load_kmeans
@@ -27,7 +25,8 @@ from stages.speed.codec_cost import (
     griffin_lim_cost,
     mel_decoder_cost,
     mel_encoder_cost,
-    vocoder_cost,
+    own_sound,
+    sound_cost,
 )
 from stages.speed.cost import conformer_flops, linear_flops
 from stages.speed.products import (
@@ -37,7 +36,7 @@ from stages.speed.products import (
     linear,
     mel_decoder_products,
     mel_encoder_products,
-    vocoder_products,
+    sound_products,
 )
 from stages.speed.work import Work
 
@@ -173,15 +172,12 @@ def codec_sound(cell: Cell, device: torch.device) -> AudioWork:
     shape = (cell.batch, frames, codec.levels)
     codes = torch.randint(codec.codebook_size, shape, generator=generator)
     tokens = AcousticTokens(codes=codes, lengths=torch.full((cell.batch,), frames))
-    vocoder = _own_vocoder()
-    sound, products = griffin_lim_cost(config, frames), griffin_lim_products(config, frames)
-    if vocoder is not None:
-        sound, products = vocoder_cost(vocoder, frames), vocoder_products(vocoder, frames)
+    sound = own_sound(model_folder(MINI, "codec"), config.geometry)
     return AudioWork(
         cell,
         lambda: codec.decode(tokens),
-        flops=(mel_decoder_cost(config, frames) + sound).flops,
-        products=mel_decoder_products(config, frames) + products,
+        flops=(mel_decoder_cost(config, frames) + sound_cost(sound, frames)).flops,
+        products=mel_decoder_products(config, frames) + sound_products(sound, frames),
     )
 
 
@@ -222,9 +218,3 @@ def _mini_codec(device: torch.device) -> tuple[Codec, MelCodecConfig]:
     document = read_model_config(folder, kind="codec")
     config = MelCodecConfig.from_json(document["config"], where=str(folder))
     return load_codec(MINI, device=str(device)), config
-
-
-def _own_vocoder() -> VocoderConfig | None:
-    """Of the vocoder that ships inside the codec, if one does."""
-    folder = model_folder(MINI, "codec") / OWN_VOCODER
-    return load_vocoder(folder)[0].config if (folder / CONFIG_NAME).exists() else None

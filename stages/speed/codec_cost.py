@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
-from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
-from stages.codec.mel.griffin_lim import ITERATIONS, finer_frames
+from stages.codec.mel.codec import OWN_VOCODER
+from stages.codec.mel.config import (
+    MelCodecConfig,
+    MelGeometry,
+    SourceFilterConfig,
+    VocoderConfig,
+)
+from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
+from stages.codec.mel.mel_bands import finer_frames
+from stages.codec.mel.model import load_any_vocoder
+from stages.codec.mel.pitch import POINTS, candidates
+from stages.codec.mel.source_filter import SourceFilter
+from stages.codec.mel.vocoder import Vocoder
+from stages.nn.model_file import CONFIG_NAME
 from stages.speed.cost import BYTES, Cost, linear_flops, linear_weights
+
+SCALINGS = 3
+"""Of a source-filter's Fourier frames to mel bands: its source's two, and one of what is heard."""
+
+Sound = GriffinLim | Vocoder | SourceFilter
+"""What turns a codec's mel frames into samples."""
+
+
+def own_sound(codec: Path, geometry: MelGeometry) -> Sound:
+    """The vocoder inside a codec's folder, or Griffin-Lim where there is none."""
+    folder = codec / OWN_VOCODER
+    if (folder / CONFIG_NAME).exists():
+        return load_any_vocoder(folder)[0]
+    return GriffinLim(geometry)
 
 
 def convnext_flops(
@@ -80,6 +107,41 @@ def vocoder_cost(config: VocoderConfig, frames: int, *, fourier: bool = True) ->
         weight_bytes=BYTES * convnext_weights(config.mels, outputs, **shape),
         cache_bytes=0,
     )
+
+
+def source_filter_cost(config: SourceFilterConfig, frames: int, *, fourier: bool = True) -> Cost:
+    """Of `stages.codec.mel.source_filter.SourceFilter`; arguments as in `griffin_lim_cost`."""
+    shape = {
+        "width": config.width,
+        "hidden": config.hidden,
+        "blocks": config.blocks,
+        "kernel": config.kernel,
+    }
+    outputs = POINTS * (candidates(config) + 1)  # of each point the pitches, and if there is one
+    bins, mels = config.window // 2 + 1, config.mels
+    count = finer_frames(config) * frames + 2
+    scaling = linear_flops(count, bins, mels) + linear_flops(count, mels, bins)
+    # Pulses, noise and what is heard; the inverses before and after that; a cepstrum and back.
+    transforms = (3 + 2 + 2) * count
+    return Cost(
+        steps=2,  # the pitch, then one turn
+        flops=convnext_flops(frames, mels, outputs, **shape)
+        + linear_flops(count, mels, bins)
+        + SCALINGS * scaling
+        + (transforms * fourier_flops(config.window) if fourier else 0),
+        weight_bytes=BYTES
+        * (convnext_weights(mels, outputs, **shape) + (2 * SCALINGS + 1) * bins * mels),
+        cache_bytes=0,
+    )
+
+
+def sound_cost(sound: Sound, frames: int, *, fourier: bool = True) -> Cost:
+    """Of whichever it is; arguments as in `griffin_lim_cost`."""
+    if isinstance(sound, GriffinLim):
+        return griffin_lim_cost(sound.geometry, frames, fourier=fourier)
+    if isinstance(sound, Vocoder):
+        return vocoder_cost(sound.config, frames, fourier=fourier)
+    return source_filter_cost(sound.config, frames, fourier=fourier)
 
 
 def mel_decoder_cost(config: MelCodecConfig, frames: int) -> Cost:

@@ -6,10 +6,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stages.codec.mel.config import MelCodecConfig, MelGeometry, VocoderConfig
-from stages.codec.mel.griffin_lim import ITERATIONS, finer_frames
+from stages.codec.mel.config import (
+    MelCodecConfig,
+    MelGeometry,
+    SourceFilterConfig,
+    VocoderConfig,
+)
+from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
+from stages.codec.mel.mel_bands import finer_frames
+from stages.codec.mel.pitch import POINTS, candidates
+from stages.codec.mel.vocoder import Vocoder
 from stages.nn.conformer import ConformerConfig
 from stages.soundstorm.config import SoundStormConfig
+from stages.speed.codec_cost import SCALINGS, Sound
 from stages.speed.cost import logits_made, masked_before
 
 Role = Literal["map", "attention", "head", "other"]
@@ -197,12 +206,25 @@ def vocoder_products(config: VocoderConfig, frames: int) -> list[Product]:
 
 def griffin_lim_products(geometry: MelGeometry, frames: int) -> list[Product]:
     """Of `codec_cost.griffin_lim_cost`, whose Fourier transforms are no products."""
-    bins, mels = geometry.window // 2 + 1, geometry.mels
-    count = finer_frames(geometry) * frames + 2
-    return [
-        Product(M=count, K=mels, N=bins, count=1 + ITERATIONS),
-        Product(M=count, K=bins, N=mels, count=ITERATIONS),
-    ]
+    return _band_products(geometry, frames, ITERATIONS)
+
+
+def source_filter_products(config: SourceFilterConfig, frames: int) -> list[Product]:
+    """Of `codec_cost.source_filter_cost`."""
+    network = convnext_products(
+        frames, config.mels, POINTS * (candidates(config) + 1), width=config.width,
+        hidden=config.hidden, blocks=config.blocks, kernel=config.kernel,
+    )  # fmt: skip
+    return network + _band_products(config, frames, SCALINGS)
+
+
+def sound_products(sound: Sound, frames: int) -> list[Product]:
+    """Of `codec_cost.sound_cost`."""
+    if isinstance(sound, GriffinLim):
+        return griffin_lim_products(sound.geometry, frames)
+    if isinstance(sound, Vocoder):
+        return vocoder_products(sound.config, frames)
+    return source_filter_products(sound.config, frames)
 
 
 def mel_encoder_products(config: MelCodecConfig, frames: int, levels: int) -> list[Product]:
@@ -211,4 +233,14 @@ def mel_encoder_products(config: MelCodecConfig, frames: int, levels: int) -> li
     return [
         Product(M=frames, K=bins, N=mels),
         Product(M=frames, K=mels, N=config.codebook_size, count=levels, right_transposed=True),
+    ]
+
+
+def _band_products(geometry: MelGeometry, frames: int, scalings: int) -> list[Product]:
+    """Of `stages.codec.mel.mel_bands.MelBands`: smooth magnitudes once, then so many scalings."""
+    bins, mels = geometry.window // 2 + 1, geometry.mels
+    count = finer_frames(geometry) * frames + 2
+    return [
+        Product(M=count, K=mels, N=bins, count=1 + scalings),
+        Product(M=count, K=bins, N=mels, count=scalings),
     ]

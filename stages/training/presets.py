@@ -219,6 +219,29 @@ _VOCODER: dict[str, dict[str, Any]] = {
     },
 }
 
+# Minutes on a CPU, once the pitch is tracked.
+_SOURCE_FILTER: dict[str, dict[str, Any]] = {
+    "mini": {
+        **_MINI,
+        "batch_size": 16,
+        "micro_batch_seconds": 64.0,
+        "ema_decay": 0.99,
+        "valid_every": 100,
+        "data": {"min_seconds": 4.0, "max_seconds": 4.0, "speaker_power": 0.5},
+        "optimiser": {
+            "learning_rate": 2e-3,
+            "warmup_steps": 50,
+            "decay_steps": 800,
+            "final_ratio": 0.02,
+        },
+    },
+    "base": {
+        **_BASE,
+        "data": {"min_seconds": 4.0, "max_seconds": 4.0},
+        "network": {"width": 256, "hidden": 768, "blocks": 6},
+    },
+}
+
 _MINI_TRANSFORMER = {"heads": 4, "width": 192, "feed_forward": 768}
 _BASE_TRANSFORMER = {
     "layers": 12, "heads": 8, "width": 512, "feed_forward": 2048, "dropout": 0.1,
@@ -293,6 +316,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "soundstorm": _SOUNDSTORM,
     "codec": _CODEC,
     "vocoder": _VOCODER,
+    "source-filter": _SOURCE_FILTER,
     "best-rq": _BEST_RQ,
     "student": _STUDENT,
     "bottleneck": _BOTTLENECK,

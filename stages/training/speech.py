@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from stages.shards.provenance import hash_json
 from stages.shards.source import RowSource
 from stages.shards.spec import TokenSpec
 from stages.training.loading import Unread
+from stages.training.pitch_store import PitchStore
 from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings
 from stages.training.windows import Window, WindowSampler, share
@@ -57,6 +59,9 @@ class SpeechSet:
 
     labels: SpeechLabels | None = None
 
+    pitch: PitchStore | None = None
+    """Of the same utterances, for a network to learn."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechBatch:
@@ -73,6 +78,9 @@ class SpeechBatch:
 
     labels: Tensor | None = None
     """`[B, T]` int64, `NO_TOKEN` at padding, where the set has them."""
+
+    pitch: Tensor | None = None
+    """`[B, P]` float32, Hz, 0 at padding and where there is no voice, where the set has it."""
 
     problems: list[str] = field(default_factory=list)
     """Sentences on files that could not be read; their windows are left out."""
@@ -154,13 +162,14 @@ class SpeechReader:
         self.lengths = np.maximum(1, np.floor(speech.seconds * sample_rate)).astype(np.int64)
         self._cache: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._cached = 0
-        self._hop = 1
+        self._label_hop = 1
         if speech.labels is not None:
-            self._hop = _samples_of_label(speech.labels.spec, sample_rate)
+            self._label_hop = _samples_of_label(speech.labels.spec, sample_rate)
+        self._hop = math.lcm(self._label_hop, 1 if speech.pitch is None else speech.pitch.hop)
 
     def batch(self, windows: Sequence[Window], *, seed: int) -> SpeechBatch:
         """Read windows into one batch, which is empty if none of their files can be read."""
-        pieces, labels, problems = [], [], []
+        pieces, labels, pitch, problems = [], [], [], []
         for window in windows:
             try:
                 samples = self._samples(window.example)
@@ -171,19 +180,15 @@ class SpeechReader:
             start = max(0, min(window.start, len(samples) - window.length))
             start -= start % self._hop  # so that a window's labels begin where it does
             labels.append(self._labels(window.example, start, window.length))
+            if self.speech.pitch is not None:
+                pitch.append(self.speech.pitch.slice(window.example, start, window.length))
             pieces.append(samples[start : start + window.length])
-        lengths = torch.tensor([len(piece) for piece in pieces], dtype=torch.int64)
-        batch = torch.zeros(len(pieces), max(map(len, pieces), default=0))
-        for row, piece in zip(batch, pieces, strict=True):
-            row[: len(piece)] = torch.from_numpy(piece)
-        padded = torch.full((len(labels), max(map(len, labels), default=0)), NO_TOKEN)
-        for row, found in zip(padded, labels, strict=True):
-            row[: len(found)] = torch.from_numpy(found)
         return SpeechBatch(
-            samples=batch,
-            lengths=lengths,
+            samples=_padded(pieces, 0.0),
+            lengths=torch.tensor([len(piece) for piece in pieces], dtype=torch.int64),
             seed=seed,
-            labels=padded if self.speech.labels is not None else None,
+            labels=None if self.speech.labels is None else _padded(labels, NO_TOKEN),
+            pitch=None if self.speech.pitch is None else _padded(pitch, 0.0),
             problems=problems,
         )
 
@@ -191,8 +196,8 @@ class SpeechReader:
         """The labels of a window, empty where the set has none."""
         if self.speech.labels is None:
             return np.empty(0, np.int64)
-        first = start // self._hop
-        tokens = self.speech.labels.tokens[example][first : first + -(-length // self._hop)]
+        first = start // self._label_hop
+        tokens = self.speech.labels.tokens[example][first : first + -(-length // self._label_hop)]
         return tokens.astype(np.int64)
 
     def _samples(self, example: int) -> NDArray[np.float32]:
@@ -208,6 +213,14 @@ class SpeechReader:
             _, dropped = self._cache.popitem(last=False)
             self._cached -= len(dropped)
         return samples
+
+
+def _padded(rows: Sequence[NDArray[Any]], padding: float) -> Tensor:
+    """Rows of any lengths, `[B, N]`, of `padding`'s type."""
+    batch = torch.full((len(rows), max(map(len, rows), default=0)), padding)
+    for target, row in zip(batch, rows, strict=True):
+        target[: len(row)] = torch.from_numpy(row)
+    return batch
 
 
 class SpeechWindows:

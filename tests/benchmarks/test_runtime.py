@@ -22,15 +22,21 @@ from benchmarks.runtime.parallel import Parallel
 from benchmarks.runtime.sizes import Size, size_of_preset
 from benchmarks.runtime.system import System
 from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig
-from stages.codec.mel.config import MelCodecConfig, VocoderConfig
+from stages.codec.mel.config import MelCodecConfig, SourceFilterConfig, VocoderConfig
 from stages.codec.mel.griffin_lim import GriffinLim
 from stages.codec.mel.network import MelCodec
+from stages.codec.mel.source_filter import SourceFilter
 from stages.codec.mel.vocoder import Vocoder
 from stages.nn.conformer import Conformer
 from stages.nn.transformer import KeyValueCache, Transformer
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.schedule import parse_iterations
-from stages.speed.codec_cost import griffin_lim_cost, mel_decoder_cost, vocoder_cost
+from stages.speed.codec_cost import (
+    griffin_lim_cost,
+    mel_decoder_cost,
+    source_filter_cost,
+    vocoder_cost,
+)
 from stages.speed.cost import (
     BYTES,
     NOTHING,
@@ -161,6 +167,16 @@ def test_codec_cost() -> None:
     cost = vocoder_cost(vocoder_config, T, fourier=False)
     assert cost.flops == counted(lambda: vocoder(mel, frames))
     assert cost.weight_bytes == BYTES * numbers_in(vocoder)
+
+    filter_config = SourceFilterConfig(**shape, width=8, hidden=24, blocks=2)
+    source_filter = SourceFilter(filter_config)
+    cost = source_filter_cost(filter_config, T, fourier=False)
+    assert cost.flops == counted(lambda: source_filter(mel, frames))
+    bands = source_filter.bands
+    scaling = bands.log_mel.filters.numel() + bands.shares.numel()
+    assert cost.weight_bytes == BYTES * (
+        numbers_in(source_filter) + 3 * scaling + bands.shares.numel()
+    )
 
 
 def test_line() -> None:

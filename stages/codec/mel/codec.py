@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from stages.assets import model_folder
 from stages.codec.base import AcousticTokens, AudioBatch, Codec
 from stages.codec.levels import choose_levels
 from stages.codec.mel.config import MelGeometry
-from stages.codec.mel.griffin_lim import FINER, ITERATIONS, GriffinLim
-from stages.codec.mel.model import load_mel_codec, load_vocoder
+from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
+from stages.codec.mel.mel_bands import FINER
+from stages.codec.mel.model import SOURCE_FILTER_KIND, load_any_vocoder, load_mel_codec
 from stages.codec.mel.postfilter import CONTRAST, LOUD, postfilter
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
@@ -33,9 +35,9 @@ class MelRVQCodec(Codec):
     Args:
         folder: of the codec, as `train --model codec` writes it.
         name: what the user called it; the folder if None.
-        vocoder: `griffin-lim`, `plain-griffin-lim` (without the postfilter), or the folder of a
-            vocoder; by default the one inside the codec's folder, or Griffin-Lim where there is
-            none.
+        vocoder: `griffin-lim`, `plain-griffin-lim` (without the postfilter), the folder of a
+            vocoder or source-filter, or `mini`; by default the one inside the codec's folder, or
+            Griffin-Lim where there is none.
         levels: Q; all by default.
         bitrate: kbit/s instead of levels.
         device: where the networks run.
@@ -76,7 +78,8 @@ class MelRVQCodec(Codec):
         self._network = network.to(device)
         sound, sound_fingerprint = _load_sound(folder, vocoder, config.geometry)
         self._sound = sound.to(device)
-        # A trained vocoder has learnt to mend what the frames have lost.
+        # A trained vocoder has learnt to mend what the frames have lost, and a source-filter, which
+        # tells the pitch from frames as they are, filters them itself.
         self._filters = isinstance(sound, GriffinLim) and vocoder != PLAIN_GRIFFIN_LIM
         self.decoder_fingerprint = hash_json([fingerprint, sound_fingerprint])
 
@@ -133,7 +136,7 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
         return GriffinLim(geometry), hash_json([plain, CONTRAST, LOUD])
     if vocoder == PLAIN_GRIFFIN_LIM:
         return GriffinLim(geometry), plain
-    network, fingerprint = load_vocoder(Path(vocoder))
+    network, fingerprint = load_any_vocoder(model_folder(vocoder, SOURCE_FILTER_KIND))
     if network.config.geometry != geometry:
         raise DataMismatch(
             f"the vocoder {vocoder} is for other mel frames ({network.config.geometry}) than the "

@@ -120,6 +120,44 @@ class VocoderConfig(MelGeometry):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceFilterConfig(MelGeometry):
+    """Mel frames to samples by a voice's pulses and noise, for which a network finds the pitch."""
+
+    width: int = 128
+    """Channels."""
+
+    hidden: int = 384
+    """Inner width of the blocks' pointwise networks."""
+
+    blocks: int = 4
+    """Number of blocks."""
+
+    kernel: int = 7
+    """Frames that a block's convolution sees, odd."""
+
+    lowest: float = 60.0
+    """Hz, of the pitches that can be told."""
+
+    highest: float = 500.0
+    """Hz, likewise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.width, self.hidden, self.blocks) < 1:
+            raise DataMismatch("a source-filter's widths and blocks must all be at least 1")
+        if self.hop % 2:
+            raise DataMismatch(
+                f"a source-filter has two pitches a frame: {self.hop} samples are odd"
+            )
+        if not 0 < 1.5 * self.lowest <= self.highest <= self.sample_rate / 4:
+            raise DataMismatch(
+                f"pitches from {self.lowest} to {self.highest} Hz are none to choose from at "
+                f"{self.sample_rate} Hz: take speech's 60 to 500"
+            )
+        _check_kernel(self.kernel)
+
+
 def _check_kernel(kernel: int) -> None:
     if kernel < 1 or kernel % 2 == 0:
         raise DataMismatch(f"a kernel of {kernel} frames has no middle: use an odd one")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from stages.training.settings import TrainingSettings
 from stages.training.task import Task
 
 if TYPE_CHECKING:
+    from stages.codec.mel.config import SourceFilterConfig
     from stages.training.semantic_store import SemanticStore
     from stages.training.speech import SpeechSet
     from stages.training.token_store import TokenStore
@@ -113,12 +115,19 @@ def _spooled(build: Callable[..., Store], source: RowSource, inputs: TaskInputs,
 
     fingerprint = fingerprint_of(source)
     folder = inputs.run / CACHE_NAME / f"{fingerprint[:16]}{end}"
+    return _first_alone(
+        partial(build, source, folder, fingerprint=fingerprint, warn=inputs.warn), inputs
+    )
+
+
+def _first_alone(build: Callable[[], Store], inputs: TaskInputs) -> Store:
+    """What the first process builds while the others wait, who then find it built."""
     if inputs.processes.is_first:
-        store = build(source, folder, fingerprint=fingerprint, warn=inputs.warn)
+        store = build()
         inputs.processes.wait()
         return store
     inputs.processes.wait()
-    return build(source, folder, fingerprint=fingerprint, warn=inputs.warn)
+    return build()
 
 
 def _speech(inputs: TaskInputs, *, labelled: bool = False) -> dict[str, Any]:
@@ -146,6 +155,38 @@ def _vocoder(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     from stages.training.tasks.vocoder import VocoderTask
 
     return VocoderTask(settings, **_speech(inputs))
+
+
+def _source_filter(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
+    from stages.training.tasks.source_filter import SourceFilterTask, source_filter_config
+
+    config = source_filter_config(settings)
+    return SourceFilterTask(settings, **_with_pitch(_speech(inputs), config, inputs))
+
+
+def _with_pitch(
+    speech: dict[str, Any], config: SourceFilterConfig, inputs: TaskInputs
+) -> dict[str, Any]:
+    """The sets with the pitch of their recordings, which the first process tracks."""
+    from stages.codec.mel.pitch import POINTS
+    from stages.shards.provenance import hash_json
+    from stages.training.pitch_store import build_pitch_store
+
+    tracked: dict[str, Any] = {
+        "sample_rate": config.sample_rate,
+        "hop": config.hop // POINTS,
+        "lowest": config.lowest,
+        "highest": config.highest,
+    }
+
+    def find(some: SpeechSet) -> SpeechSet:
+        name = hash_json([some.fingerprint, some.paths, tracked])[:16]
+        folder = inputs.run / CACHE_NAME / f"{name}-pitch"
+        build = partial(build_pitch_store, some.paths, folder, **tracked, warn=inputs.warn)
+        return replace(some, pitch=_first_alone(build, inputs))
+
+    return {**speech, "speech": find(speech["speech"]),
+            "valid": None if speech["valid"] is None else find(speech["valid"])}  # fmt: skip
 
 
 def _best_rq(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
@@ -188,6 +229,7 @@ MODELS: dict[str, Callable[[TrainingSettings, TaskInputs], Task[Any]]] = {
     "soundstorm": _soundstorm,
     "codec": _codec,
     "vocoder": _vocoder,
+    "source-filter": _source_filter,
     "best-rq": _best_rq,
     "student": _student,
     "bottleneck": _bottleneck,
@@ -204,8 +246,8 @@ ON_TOKENS = ("soundstorm", *AUDIOLM)
 """Learn from token shards alone, which are so quick to read that no worker is needed."""
 
 WITH_RECIPE = (
-    "soundstorm", "student", "bottleneck", "vocoder", "unit-to-mel", "refiner", "consistency",
-    *AUDIOLM,
+    "soundstorm", "student", "bottleneck", "vocoder", "source-filter", "unit-to-mel", "refiner",
+    "consistency", *AUDIOLM,
 )  # fmt: skip
 
 

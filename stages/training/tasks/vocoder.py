@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.assets import model_folder
 from stages.audio.features import LogMel
 from stages.codec.mel.config import VocoderConfig
 from stages.codec.mel.losses import (
@@ -20,8 +19,7 @@ from stages.codec.mel.losses import (
     build_discriminators,
     discriminator_loss,
 )
-from stages.codec.mel.model import load_mel_codec, load_vocoder, save_vocoder
-from stages.codec.mel.network import MelCodec
+from stages.codec.mel.model import load_vocoder, save_vocoder
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 from stages.training.schedule import learning_rate
@@ -29,6 +27,7 @@ from stages.training.seeds import derive_seed
 from stages.training.settings import TrainingSettings, overlay
 from stages.training.speech import SpeechBatch
 from stages.training.task import MODEL, StepOutput
+from stages.training.tasks.codec_frames import open_codec, require_same_frames
 from stages.training.tasks.means import Means, weighted
 from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.speech_task import SpeechTask
@@ -87,19 +86,14 @@ class VocoderTask(SpeechTask):
             DataMismatch: if the codec does not exist or has other mel frames.
         """
         recipe = overlay(VocoderRecipe(), settings.recipe, where="recipe", prefix="recipe.")
-        self._codec: MelCodec | None = None
-        geometry: dict[str, Any] = {}
-        if recipe.codec:
-            self._codec, fingerprint = load_mel_codec(model_folder(recipe.codec, "codec"))
-            settings = settings.with_recipe(codec_fingerprint=fingerprint)
-            geometry = self._codec.config.geometry.to_json()
+        self._codec, settings, network = open_codec(recipe.codec, settings)
         self.recipe = recipe
-        self.config = VocoderConfig.from_json(
-            {**geometry, **settings.network}, where="the settings' network"
-        )
+        self.config = VocoderConfig.from_json(network, where="the settings' network")
         super().__init__(settings, sample_rate=self.config.sample_rate, **inputs)
         if self._codec is not None:
-            self._require_same_frames(self._codec)
+            require_same_frames(
+                self._codec, self.config.geometry, name=recipe.codec, learns="vocoder"
+            )
             self._codec.to(self.device)
         torch.manual_seed(derive_seed(settings.seed, "weights"))
         self.network = Vocoder(self.config).to(self.device)
@@ -110,13 +104,6 @@ class VocoderTask(SpeechTask):
         shares = {name: getattr(self.recipe, name)
                   for name in ("mel", "magnitude", "adversarial", "features")}  # fmt: skip
         self._balancer = Balancer(shares).to(self.device)
-
-    def _require_same_frames(self, codec: MelCodec) -> None:
-        if codec.config.geometry != self.config.geometry:
-            raise DataMismatch(
-                f"the codec {self.recipe.codec} has other mel frames ({codec.config.geometry}) "
-                f"than the vocoder ({self.config.geometry}): leave the network's to the codec"
-            )
 
     def turns(self, step: int) -> Sequence[str]:
         if step < self.recipe.adversarial_from:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import torch
 
 import stages.audiolm.model as audiolm
 from stages.assets import MINI, model_folder
+from stages.audio.pitch import track_pitch
 from stages.audio.reading import read_audio
 from stages.audiolm.acoustic import AcousticOptions, generate_acoustic
 from stages.audiolm.config import CoarseConfig, FineConfig, SemanticConfig
 from stages.codec.base import AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
+from stages.codec.mel.convnext import frame_mask
+from stages.codec.mel.source_filter import SourceFilter
 from stages.codec.registry import load_codec
 from stages.consistency.model import load_consistency
 from stages.errors import DataMismatch
@@ -36,8 +40,16 @@ def test_the_family_is_small_and_free_of_paths() -> None:
         assert '"/' not in path.read_text(), f"{path} names a folder of the machine it was made on"
 
 
+def test_all_of_it_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["stages.assets"]
+    installed = {path for pattern in patterns for path in ASSETS.parent.glob(pattern)}
+    assert installed == {path for path in ASSETS.rglob("*") if path.is_file()}
+
+
 def test_a_name_is_what_ships_and_a_path_is_a_path() -> None:
     assert model_folder("mini", "codec") == ASSETS / "codec"
+    assert model_folder("mini", "source-filter") == ASSETS / "codec" / "vocoder"
     assert model_folder("./mini", "codec") == Path("mini")
     assert model_folder("runs/a", "codec") == Path("runs/a")
 
@@ -73,6 +85,23 @@ def test_more_levels_are_nearer_to_the_speech(speech: torch.Tensor) -> None:
         distances.append(float((made - mel).abs().mean()))
     assert distances[0] > distances[1] > distances[2]
     assert distances[2] < 0.45  # a synthetic voice, which it was not made for
+
+
+def test_the_pitch_of_a_voice_is_told(speech: torch.Tensor) -> None:
+    """Of a synthetic one, which it was not trained on either, as Harvest tells it."""
+    codec = load_codec("mini")
+    assert isinstance(codec, MelRVQCodec)
+    assert isinstance(codec._sound, SourceFilter)
+    mel, frames = codec._network.through(speech[:, 0], torch.tensor([speech.shape[2]]))
+    logits, voicing = codec._sound.pitch(mel, frame_mask(frames, mel.shape[1]))
+    told = codec._sound.pitch.pitch(logits[0])
+    tracked = track_pitch(speech[0, 0].numpy(), 16_000, seconds=0.01, lowest=60, highest=500)
+    true = torch.from_numpy(tracked[: len(told)])
+    voiced = (true > 0) & (voicing[0, : len(true)] > 0)
+    assert voiced.float().mean() > 0.3
+    off = (told[: len(true)][voiced] / true[voiced]).log().abs()
+    assert off.median() < 0.03
+    assert (off > 0.2).float().mean() < 0.1
 
 
 def test_sound_comes_back(speech: torch.Tensor) -> None:

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.codec.mel.config import MelCodecConfig, VocoderConfig
+from stages.codec.mel.codec import OWN_VOCODER
+from stages.codec.mel.config import (
+    MelCodecConfig,
+    MelGeometry,
+    SourceFilterConfig,
+    VocoderConfig,
+)
+from stages.codec.mel.griffin_lim import GriffinLim
+from stages.codec.mel.model import save_source_filter, save_vocoder
 from stages.codec.mel.network import MelCodec
+from stages.codec.mel.source_filter import SourceFilter
+from stages.codec.mel.vocoder import Vocoder
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.loss import masked_loss
 from stages.soundstorm.masking import draw_mask
@@ -151,6 +162,33 @@ def test_the_codec_does_what_its_shapes_say() -> None:
     )
     whole = codec_cost.vocoder_cost(vocoder, 9, fourier=False).flops
     assert flops_of(products.vocoder_products(vocoder, 9)) + depthwise == whole
+    voice = SourceFilterConfig(
+        sample_rate=16_000, hop=64, window=256, mels=20, width=8, hidden=24, blocks=2
+    )
+    whole = codec_cost.source_filter_cost(voice, 9, fourier=False).flops
+    assert flops_of(products.source_filter_products(voice, 9)) + depthwise == whole
+
+
+def test_a_codec_costs_what_its_own_vocoder_does(tmp_path: Path) -> None:
+    shape = {"sample_rate": 16_000, "hop": 64, "window": 256, "mels": 20}
+    geometry = MelGeometry(**shape)
+    sound = codec_cost.own_sound(tmp_path, geometry)
+    assert isinstance(sound, GriffinLim)
+    assert codec_cost.sound_cost(sound, 9) == codec_cost.griffin_lim_cost(geometry, 9)
+    assert products.sound_products(sound, 9) == products.griffin_lim_products(geometry, 9)
+
+    folder = tmp_path / OWN_VOCODER
+    vocoder = VocoderConfig(**shape, width=8, hidden=24, blocks=2, fft=256)
+    save_vocoder(folder, config=vocoder, weights=Vocoder(vocoder).state_dict())
+    sound = codec_cost.own_sound(tmp_path, geometry)
+    assert codec_cost.sound_cost(sound, 9) == codec_cost.vocoder_cost(vocoder, 9)
+    assert products.sound_products(sound, 9) == products.vocoder_products(vocoder, 9)
+
+    voice = SourceFilterConfig(**shape, width=8, hidden=24, blocks=2)
+    save_source_filter(folder, config=voice, weights=SourceFilter(voice).pitch.state_dict())
+    sound = codec_cost.own_sound(tmp_path, geometry)
+    assert codec_cost.sound_cost(sound, 9) == codec_cost.source_filter_cost(voice, 9)
+    assert products.sound_products(sound, 9) == products.source_filter_products(voice, 9)
 
 
 def test_equal_shapes_are_one_product() -> None:

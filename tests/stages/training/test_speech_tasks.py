@@ -16,8 +16,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from stages.audio.pitch import track_pitch
 from stages.audio.sources import find_utterances
-from stages.codec.mel.model import load_mel_codec, load_vocoder
+from stages.codec.mel.model import load_mel_codec, load_source_filter, load_vocoder
 from stages.errors import DataMismatch, StageFailure
 from stages.semantic.best_rq import load_best_rq
 from stages.semantic.bottleneck import BottleneckConfig, load_bottleneck, save_bottleneck
@@ -38,11 +39,12 @@ from stages.training.distributed import Processes
 from stages.training.loop import Trainer
 from stages.training.presets import preset
 from stages.training.settings import overlay
-from stages.training.speech import SpeechBatch, find_speech
+from stages.training.speech import SpeechBatch, SpeechReader, find_speech
 from stages.training.stopping import Limits, Stopper
 from stages.training.task import StepOutput
 from stages.training.tasks import heard_task
 from stages.training.tasks.registry import TaskInputs, build_task
+from stages.training.windows import Window
 from tests.tiny_units import tiny_speaker
 from tests.tiny_whisper import tiny_whisper
 
@@ -58,6 +60,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "vocoder": {
         "network": {**MEL, "width": 8, "hidden": 16, "blocks": 1, "fft": 640},
         "recipe": {"adversarial_from": 2, "quantised_from": 3, "filters": 2},
+    },
+    "source-filter": {
+        "network": {**MEL, "width": 16, "hidden": 16, "blocks": 1, "kernel": 3},
     },
     "best-rq": {
         "network": {
@@ -181,8 +186,12 @@ def losses(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize(
-    "model", ["codec", "vocoder", "best-rq", "student", "bottleneck", "unit-to-mel", "refiner"]
-)
+    "model",
+    [
+        "codec", "vocoder", "source-filter", "best-rq", "student", "bottleneck", "unit-to-mel",
+        "refiner",
+    ],
+)  # fmt: skip
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(
     make: Make, tmp_path: Path, model: str
 ) -> None:
@@ -222,6 +231,49 @@ def test_the_vocoder_goes_through_its_phases(make: Make, tmp_path: Path) -> None
     assert {"valid/mel", "valid/mel/quantised"} <= set(trainer.latest)
     load_vocoder(tmp_path / "vocoder")
     assert task.settings.recipe["codec_fingerprint"] == load_mel_codec(tmp_path / "codec")[1]
+
+
+def test_the_source_filter_learns_pitch_that_is_tracked_once(make: Make, tmp_path: Path) -> None:
+    run_to(make("codec", tmp_path / "codec"), tmp_path / "codec", 3)
+    recipe = {"codec": str(tmp_path / "codec")}
+    quick = {"optimiser": {"learning_rate": 1e-2, "decay_steps": 1_000}}
+    run, told = tmp_path / "run", []
+    task = make("source-filter", run, told, recipe=recipe, **quick)
+    assert len(told) == 1  # it trains and validates on the same set
+    assert told[0].startswith("tracking the pitch of 6 recordings")
+    first = run_to(task, run, 1).latest["valid/loss"]
+    task = make("source-filter", run, told, recipe=recipe, **quick)
+    trainer = run_to(task, run, 60)
+    assert len(told) == 1
+    assert trainer.latest["valid/loss"] < 0.75 * first
+    assert {"valid/gross_errors", "valid/deviation", "valid/voicing_errors"} <= set(trainer.latest)
+    model, _ = load_source_filter(run)
+    assert model.config.geometry == load_mel_codec(tmp_path / "codec")[0].config.geometry
+    assert task.settings.recipe["codec_fingerprint"] == load_mel_codec(tmp_path / "codec")[1]
+
+
+def test_pitch_lies_beside_the_samples_of_its_window(make: Make, tmp_path: Path) -> None:
+    task = make("source-filter", tmp_path)
+    (batch,) = task.data.micro_batches(0, 0, 1)[:1]
+    speech = task.data._reader.speech
+    assert batch.pitch.shape == (len(batch.samples), -(-batch.samples.shape[1] // 80))
+    reader, store = SpeechReader(speech, 16_000), speech.pitch
+    window = Window(example=2, start=1_234, length=4_000, seed=0)
+    one = reader.batch([window], seed=0)
+    whole = reader._samples(2)
+    start = 1_234 - 1_234 % 80
+    np.testing.assert_array_equal(one.samples[0], whole[start : start + 4_000])
+    tracked = track_pitch(whole, 16_000, seconds=80 / 16_000, lowest=60, highest=500)
+    np.testing.assert_array_equal(one.pitch[0], tracked[start // 80 : start // 80 + 50])
+    assert (store.slice(2, 0, len(whole)) > 0).any()
+
+
+def test_pitch_of_other_recordings_is_tracked_anew(make: Make, tmp_path: Path) -> None:
+    told: list[str] = []
+    make("source-filter", tmp_path, told)
+    make("source-filter", tmp_path, told)
+    make("source-filter", tmp_path, told, network={"lowest": 80.0})
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize("step", [2, 3])  # the discriminators' first, and one more
@@ -344,7 +396,7 @@ def test_a_student_s_tokens_must_fit(make: Make, tmp_path: Path) -> None:
 
 
 def test_starting_from_another_run(make: Make, tmp_path: Path) -> None:
-    for model in ("codec", "vocoder", "best-rq", "student"):
+    for model in ("codec", "vocoder", "source-filter", "best-rq", "student"):
         run_to(make(model, tmp_path / model), tmp_path / model, 1)
         task = make(model, tmp_path / "other", seed=3)
         task.initialise(tmp_path / model)

@@ -10,10 +10,17 @@ import torch
 
 from stages.codec.base import AcousticTokens, AudioBatch
 from stages.codec.mel.codec import MelRVQCodec
-from stages.codec.mel.config import VocoderConfig
+from stages.codec.mel.config import SourceFilterConfig, VocoderConfig
 from stages.codec.mel.griffin_lim import GriffinLim
-from stages.codec.mel.model import load_mel_codec, save_codec, save_vocoder
+from stages.codec.mel.model import (
+    load_mel_codec,
+    load_source_filter,
+    save_codec,
+    save_source_filter,
+    save_vocoder,
+)
 from stages.codec.mel.postfilter import postfilter
+from stages.codec.mel.source_filter import SourceFilter
 from stages.codec.mel.vocoder import Vocoder
 from stages.errors import DataMismatch
 
@@ -100,6 +107,25 @@ def test_without_a_vocoder_inside_it_is_griffin_lim(tiny_codec: Path, tmp_path: 
     shutil.copytree(tiny_codec, folder, ignore=shutil.ignore_patterns("vocoder"))
     plain = MelRVQCodec(tiny_codec, vocoder="griffin-lim")
     assert MelRVQCodec(folder).decoder_fingerprint == plain.decoder_fingerprint
+
+
+def test_a_source_filter_inside_speaks_frames_as_they_are(tiny_codec: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "voiced"
+    shutil.copytree(tiny_codec, folder, ignore=shutil.ignore_patterns("vocoder"))
+    network, _ = load_mel_codec(tiny_codec)
+    torch.manual_seed(0)
+    config = SourceFilterConfig(width=8, hidden=8, blocks=1, mels=network.config.mels)
+    weights = SourceFilter(config).pitch.state_dict()
+    save_source_filter(folder / "vocoder", config=config, weights=weights)
+    inside = MelRVQCodec(folder)
+    named = MelRVQCodec(tiny_codec, vocoder=str(folder / "vocoder"))
+    plain = MelRVQCodec(tiny_codec, vocoder="griffin-lim")
+    assert inside.decoder_fingerprint == named.decoder_fingerprint != plain.decoder_fingerprint
+    assert inside.fingerprint == plain.fingerprint
+    codes, frames = torch.randint(32, (1, 8, 3)), torch.tensor([8])
+    made = inside.decode(AcousticTokens(codes=codes, lengths=frames)).samples[:, 0]
+    speak, _ = load_source_filter(folder / "vocoder")
+    assert torch.equal(made, speak(network.decode(codes, frames), frames))
 
 
 def test_a_vocoder_of_other_mel_frames_is_refused(tiny_codec: Path, tmp_path: Path) -> None:

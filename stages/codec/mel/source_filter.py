@@ -1,0 +1,114 @@
+"""A voice's pulses and noise, shaped to mel frames: sound with harmonics in one turn.
+
+The source-filter vocoder is as old as Dudley's (1939). Here the filter is the mel frames, and a
+network tells the pitch from them (`pitch.py`), since pitch is what Griffin-Lim lacks: mel bands
+from about 1 kHz on are wider than the distance of a voice's harmonics, and no number of turns finds
+where within a band they lie. From pulses of the right pitch, one turn gives sound that is nearer to
+a voice's than sixty from random phases. `docs/models.md` says by how much.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stages.codec.mel.config import SourceFilterConfig
+from stages.codec.mel.convnext import frame_mask
+from stages.codec.mel.mel_bands import MelBands, absolute, each_row, times
+from stages.codec.mel.pitch import POINTS, PitchNetwork
+from stages.codec.mel.postfilter import postfilter
+
+BREATHY = 6_000.0
+"""Hz, where half of a voice is noise (WORLD measures it; here every voice is alike)."""
+
+BREATHY_WIDTH = 500.0
+"""Hz in which that share rises from a quarter or so to three quarters."""
+
+SMOOTH_SECONDS = 2.5e-3
+"""Of the cepstrum that phases follow: shorter than a period, so that it is the filter's alone."""
+
+SEED = 0
+"""Of the noise: the same frames always give the same samples."""
+
+
+class SourceFilter(nn.Module):
+    """T frames give T x hop samples. It filters the frames first (`postfilter.py`)."""
+
+    breath: Tensor
+    lifter: Tensor
+
+    def __init__(self, config: SourceFilterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pitch = PitchNetwork(config)
+        self.bands = MelBands(config.geometry)
+        bins = torch.arange(config.window // 2 + 1) * config.sample_rate / config.window
+        breath = torch.sigmoid((bins - BREATHY) / BREATHY_WIDTH).square()
+        self.register_buffer("breath", breath[:, None], persistent=False)  # [F, 1]
+        lifter = torch.zeros(config.window)
+        kept = max(2, int(SMOOTH_SECONDS * config.sample_rate))
+        lifter[0], lifter[1:kept] = 1, 2
+        self.register_buffer("lifter", lifter[:, None], persistent=False)  # [window, 1]
+
+    @torch.no_grad()
+    def forward(self, mel: Tensor, frames: Tensor) -> Tensor:
+        """Log-mel `[B, T, M]` with `[B]` frames to samples `[B, T x hop]`, each row for itself."""
+        return each_row(self._one, mel, frames, self.config.hop)
+
+    def _one(self, mel: Tensor) -> Tensor:
+        """Log-mel `[T, M]` to samples `[T x hop]`."""
+        T = len(mel)
+        logits, voicing = self.pitch(mel[None], frame_mask(torch.tensor([T]), T).to(mel))
+        bands = self.bands.of(postfilter(mel))  # [T', M]
+        source = self._source(self.pitch.pitch(logits[0]), voicing[0].sigmoid(), len(bands))
+        for _ in range(2):  # what is scaled is bounded
+            source = self._scaled(source, bands)
+        spectrum = source * self._minimum_phases(self.bands.magnitudes(bands))
+        heard = self.bands.transform(self.bands.invert(spectrum))
+        return self.bands.inside(self.bands.invert(self._scaled(heard, bands)), T)
+
+    def _source(self, pitch: Tensor, voicing: Tensor, count: int) -> Tensor:
+        """Pulses and noise, `[F, T']` of T' = `count`, from `[P]` Hz and `[P]` probabilities."""
+        hop, edge = self.bands.hop, self.bands.edge
+        length = (count - 1) * hop
+        device = pitch.device
+        samples = torch.arange(length, device=device) - edge
+        generator = torch.Generator().manual_seed(SEED)
+        noise = torch.randn(length, generator=generator).to(pitch)
+        pulses = _pulses(self._at(pitch, samples), self.config.sample_rate).to(pitch)
+        voiced = self._at(voicing, torch.arange(count, device=device) * hop - edge).to(pitch)
+        share = voiced * (1 - self.breath)  # [F, T']
+        return times(self.bands.transform(pulses), share.sqrt()) + times(
+            self.bands.transform(noise), (1 - share).sqrt()
+        )
+
+    def _at(self, points: Tensor, samples: Tensor) -> Tensor:
+        """`[P]` values, half a hop apart, at samples `[N]`, in double precision."""
+        place = samples.double() * POINTS / self.config.hop
+        place = place.clamp(0, len(points) - 1)
+        before = place.long().clamp_max(len(points) - 2)
+        return points.double()[before].lerp(points.double()[before + 1], place - before)
+
+    def _scaled(self, spectrum: Tensor, bands: Tensor) -> Tensor:
+        """`[F, T']` with magnitudes scaled to the bands `[T', M]`."""
+        magnitudes = absolute(spectrum)
+        return times(spectrum, self.bands.scale(magnitudes, bands) / magnitudes.clamp_min(1e-9))
+
+    def _minimum_phases(self, magnitudes: Tensor) -> Tensor:
+        """Of the smooth filter with the magnitudes `[F, T']`: `[F, T']` of absolute 1."""
+        logs = magnitudes.clamp_min(1e-6).log()
+        cepstra = torch.fft.irfft(logs, n=self.config.window, dim=0)  # [window, T']
+        phases = torch.fft.rfft(cepstra * self.lifter, dim=0).imag
+        return torch.polar(torch.ones_like(phases), phases)
+
+
+def _pulses(pitch: Tensor, sample_rate: int) -> Tensor:
+    """Harmonics of equal strength up to half the sample rate, `[N]` of power 1, from Hz `[N]`."""
+    turns = (pitch / sample_rate).cumsum(0)
+    count = (0.494 * sample_rate / pitch).floor()
+    # The sum of cos(2 pi k turns) over k from 1 to count (Dirichlet's kernel).
+    half = torch.sin(torch.pi * turns)
+    everything = torch.sin(torch.pi * (2 * count + 1) * turns)
+    whole = half.abs() < 1e-9
+    sums = torch.where(whole, count, (everything / half.masked_fill(whole, 1) - 1) / 2)
+    return sums * (2 / count).sqrt()
