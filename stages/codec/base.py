@@ -34,6 +34,10 @@ class AudioBatch:
     """`[B]` int64: samples of each row."""
 
 
+class UnusableVocoder(DataMismatch):
+    """What was asked for as a vocoder is none that this codec's tokens can be spoken with."""
+
+
 class Codec(ABC):
     """Audio to `[T, Q]` residual-quantiser tokens and back (SoundStream, EnCodec, ...).
 

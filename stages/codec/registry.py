@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stages.assets import model_folder
-from stages.codec.base import Codec
+from stages.codec.base import Codec, UnusableVocoder
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
 
@@ -32,14 +32,14 @@ def load_codec(
         bitrate: kbit/s instead of levels.
         device: where torch codecs run.
         vocoder: for our own codec, `griffin-lim`, `plain-griffin-lim` (without the postfilter), or
-            a folder of a trained vocoder.
+            a folder of a vocoder or source-filter, or `mini`.
 
     Raises:
         DataMismatch: if there is no such codec, or it does not have so many levels.
     """
     family, _, path = spec.partition(":")
     if vocoder is not None and (family == "lyra" or family.startswith("encodec_")):
-        raise DataMismatch(f"{spec} makes its own sound: --vocoder is for mel codecs only")
+        raise UnusableVocoder(f"{spec} makes its own sound: --vocoder is for mel codecs only")
     if family == "lyra":
         from stages.codec.lyra import LyraCodec
 

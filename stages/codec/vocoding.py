@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from stages.codec.base import Codec
+from stages.codec.base import Codec, UnusableVocoder
 from stages.codec.manifest import Manifest, SoundFile
 from stages.codec.registry import load_codec
 from stages.codec.single import Samples, decode_codes
@@ -69,7 +69,7 @@ def codec_for(
             spec or tokens.name, levels=tokens.levels, device=device, vocoder=vocoder
         )
     except DataMismatch as error:
-        if spec is not None:
+        if spec is not None or isinstance(error, UnusableVocoder):
             raise
         raise DataMismatch(
             f"{source.where} was made with the codec {tokens.name}, which cannot be loaded here "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.assets import model_folder
-from stages.codec.base import AcousticTokens, AudioBatch, Codec
+from stages.codec.base import AcousticTokens, AudioBatch, Codec, UnusableVocoder
 from stages.codec.levels import choose_levels
 from stages.codec.mel.config import MelGeometry
 from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
@@ -136,9 +136,12 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
         return GriffinLim(geometry), hash_json([plain, CONTRAST, LOUD])
     if vocoder == PLAIN_GRIFFIN_LIM:
         return GriffinLim(geometry), plain
-    network, fingerprint = load_any_vocoder(model_folder(vocoder, SOURCE_FILTER_KIND))
+    try:
+        network, fingerprint = load_any_vocoder(model_folder(vocoder, SOURCE_FILTER_KIND))
+    except DataMismatch as error:
+        raise UnusableVocoder(f"the vocoder cannot be used: {error}") from None
     if network.config.geometry != geometry:
-        raise DataMismatch(
+        raise UnusableVocoder(
             f"the vocoder {vocoder} is for other mel frames ({network.config.geometry}) than the "
             f"codec {folder} has ({geometry}): train it on this codec's"
         )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stages.codec.base import Codec
+from stages.codec.base import Codec, UnusableVocoder
 from stages.codec.manifest import MANIFEST_NAME, Manifest, SoundFile, read_manifest
 from stages.codec.registry import load_codec
 from stages.codec.vocoding import VocodeResult, codec_for, vocode_to_folder, vocode_to_stream
@@ -268,6 +268,11 @@ def test_another_codec_is_refused(
     with pytest.raises(DataMismatch, match="say where it is with --codec") as refused:
         codec_for(Rows(codec, []), None)
     assert "\n" not in str(refused.value)
+
+
+def test_a_vocoder_that_is_none_is_not_blamed_on_the_codec(codec: Codec, tmp_path: Path) -> None:
+    with pytest.raises(UnusableVocoder, match=r"^the vocoder cannot be used: .*gone is no model"):
+        codec_for(Rows(codec, []), None, vocoder=str(tmp_path / "gone"))
 
 
 def test_no_acoustic_tokens_says_what_makes_them(codec: Codec) -> None:
