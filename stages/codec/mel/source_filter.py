@@ -19,10 +19,11 @@ from stages.codec.mel.pitch import POINTS, PitchNetwork
 from stages.codec.mel.postfilter import postfilter
 
 BREATHY = 6_000.0
-"""Hz, where half of a voice is noise (WORLD measures it; here every voice is alike)."""
+"""Hz, where a voice's noise has half of its amplitude (WORLD measures it; here every voice is
+alike)."""
 
 BREATHY_WIDTH = 500.0
-"""Hz in which that share rises from a quarter or so to three quarters."""
+"""Hz, of the logistic curve by which it grows."""
 
 SMOOTH_SECONDS = 2.5e-3
 """Of the cepstrum that phases follow: shorter than a period, so that it is the filter's alone."""
