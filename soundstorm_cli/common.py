@@ -56,7 +56,8 @@ VocoderOption = Annotated[
     typer.Option(
         "--vocoder",
         help="For a codec of mel frames: griffin-lim, plain-griffin-lim (no postfilter), or the "
-        "folder of a vocoder or source-filter (or mini); by default the codec's own.",
+        "folder of a vocoder or source-filter, or mini; by default the codec's own, else "
+        "griffin-lim.",
     ),
 ]
 

@@ -15,9 +15,6 @@ from stages.errors import DataMismatch
 
 MINI = "mini"
 
-INSIDE = {"source-filter": "codec/vocoder"}
-"""Parts that lie inside others, which find them there."""
-
 
 def model_folder(spec: str, part: str) -> Path:
     """Where a model lies: what ships as that part if `spec` is `mini`, else the folder it names.
@@ -34,11 +31,10 @@ def model_folder(spec: str, part: str) -> Path:
     if spec != MINI:
         return Path(spec)
     family = Path(__file__).parent / MINI
-    folder = family / INSIDE.get(part, part)
-    if not folder.exists():
+    if not (family / part).exists():
         ships = ", ".join(sorted(path.name for path in family.glob("*")))
         raise DataMismatch(
             f"no {part} ships as {MINI} ({ships} do): name the folder of one, or ./{MINI} if it is "
             "called so"
         )
-    return folder
+    return family / part
