@@ -5,7 +5,7 @@ magnitudes are known. Under mel frames they are not: guessed once, they fit no w
 phases cannot mend that. Here each turn keeps the magnitudes that the samples have and only scales
 them to the bands' sums, so that what lies within a band (harmonics above all) settles together
 with the phases. Finding both together is Masuyama, Ueda and Ono's (2023), by proximal splitting.
-With the momentum of the fast variant (Perraudin, Balazs and Søndergaard, 2013). `docs/models.md`
+With the momentum of the fast variant (Perraudin, Balazs and Søndergaard, 2013). `docs/vocoding.md`
 says what each is worth.
 """
 

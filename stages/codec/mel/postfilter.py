@@ -1,7 +1,7 @@
 """What hides the noise of quantised mel frames before Griffin-Lim.
 
 Postfilters that lower what lies between the loud parts are as old as speech codecs at low rates
-(Chen and Gersho, 1995); here on log-mel frames, where that is a gain. `docs/models.md` says what
+(Chen and Gersho, 1995); here on log-mel frames, where that is a gain. `docs/vocoding.md` says what
 it is worth.
 """
 

@@ -3,8 +3,8 @@
 The source-filter vocoder is as old as Dudley's (1939). Here the filter is the mel frames, and a
 network tells the pitch from them (`pitch.py`), since pitch is what Griffin-Lim lacks: mel bands
 from about 1 kHz on are wider than the distance of a voice's harmonics, and no number of turns finds
-where within a band they lie. From pulses of the right pitch, one turn gives sound that is nearer to
-a voice's than sixty from random phases. `docs/models.md` says by how much.
+where within a band they lie. From pulses of the right pitch one turn does. `docs/vocoding.md` says
+what that is worth, and by which judge.
 """
 
 from __future__ import annotations
