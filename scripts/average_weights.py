@@ -17,7 +17,7 @@ from torch import Tensor
 
 from soundstorm_cli.common import run_script
 from stages.errors import DataMismatch
-from stages.nn.model_file import CONFIG_NAME, load_model_file, save_model_file
+from stages.nn.model_file import load_model_file, require_no_model, save_model_file
 from stages.nn.saved_weights import as_saved
 
 
@@ -27,8 +27,7 @@ def average_weights(
     """Write the folder; nothing of it can fail alone."""
     if not 0 <= share <= 1:
         raise DataMismatch(f"--share {share} is the second model's: give one from 0 to 1")
-    if (output / CONFIG_NAME).exists():
-        raise DataMismatch(f"{output} holds a model already: give another -o")
+    require_no_model(output)
     before, after = load_model_file(first), load_model_file(second)
     if (before.kind, before.config, before.tokens) != (after.kind, after.config, after.tokens):
         raise DataMismatch(

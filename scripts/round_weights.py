@@ -14,7 +14,7 @@ from pathlib import Path
 
 from soundstorm_cli.common import run_script
 from stages.errors import DataMismatch
-from stages.nn.model_file import CONFIG_NAME, load_model_file, save_model_file
+from stages.nn.model_file import load_model_file, require_no_model, save_model_file
 from stages.nn.saved_weights import as_saved
 
 EXACT = ("codec", "kmeans")
@@ -23,8 +23,7 @@ EXACT = ("codec", "kmeans")
 
 def round_weights(model: Path, output: Path, precision: str) -> list[tuple[str, str]]:
     """Write the folder; nothing of it can fail alone."""
-    if (output / CONFIG_NAME).exists():
-        raise DataMismatch(f"{output} holds a model already: give another -o")
+    require_no_model(output)
     file = load_model_file(model)
     if file.kind in EXACT:
         raise DataMismatch(f"{model} holds a {file.kind}, whose tokens hang on its very weights")

@@ -46,6 +46,16 @@ class ModelFile:
     """SHA-256 hex of the kind, the configuration and the weights' file."""
 
 
+def require_no_model(folder: Path) -> None:
+    """Refuse a folder that is to be written and holds a model already.
+
+    Raises:
+        DataMismatch: if it does.
+    """
+    if (folder / CONFIG_NAME).exists():
+        raise DataMismatch(f"{folder} holds a model already: give another -o")
+
+
 def save_model_file(
     folder: Path,
     *,
