@@ -15,6 +15,9 @@ from stages.errors import DataMismatch
 
 MINI = "mini"
 
+INSIDE = {"source-filter": "codec/vocoder"}
+"""Parts that lie inside others, which find them there."""
+
 
 def model_folder(spec: str, part: str) -> Path:
     """Where a model lies: what ships as that part if `spec` is `mini`, else the folder it names.
@@ -31,10 +34,11 @@ def model_folder(spec: str, part: str) -> Path:
     if spec != MINI:
         return Path(spec)
     family = Path(__file__).parent / MINI
-    if not (family / part).exists():
+    folder = family / INSIDE.get(part, part)
+    if not folder.exists():
         ships = ", ".join(sorted(path.name for path in family.glob("*")))
         raise DataMismatch(
             f"no {part} ships as {MINI} ({ships} do): name the folder of one, or ./{MINI} if it is "
             "called so"
         )
-    return family / part
+    return folder

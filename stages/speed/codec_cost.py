@@ -16,13 +16,13 @@ from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
 from stages.codec.mel.mel_bands import finer_frames
 from stages.codec.mel.model import load_any_vocoder
 from stages.codec.mel.pitch import POINTS, candidates
-from stages.codec.mel.source_filter import SourceFilter
+from stages.codec.mel.source_filter import TURNS, SourceFilter
 from stages.codec.mel.vocoder import Vocoder
 from stages.nn.model_file import CONFIG_NAME
 from stages.speed.cost import BYTES, Cost, linear_flops, linear_weights
 
-SCALINGS = 3
-"""Of a source-filter's Fourier frames to mel bands: its source's two, and one of what is heard."""
+SCALINGS = 2 + TURNS
+"""Of a source-filter's Fourier frames to mel bands: its source's two, and one a turn."""
 
 Sound = GriffinLim | Vocoder | SourceFilter
 """What turns a codec's mel frames into samples."""
@@ -121,16 +121,14 @@ def source_filter_cost(config: SourceFilterConfig, frames: int, *, fourier: bool
     bins, mels = config.window // 2 + 1, config.mels
     count = finer_frames(config) * frames + 2
     scaling = linear_flops(count, bins, mels) + linear_flops(count, mels, bins)
-    # Pulses, noise and what is heard; the inverses before and after that; a cepstrum and back.
-    transforms = (3 + 2 + 2) * count
+    transforms = (2 + 2 * TURNS + 1) * count  # pulses and noise, turns, the last inverse
     return Cost(
-        steps=2,  # the pitch, then one turn
+        steps=1 + TURNS,  # the pitch first
         flops=convnext_flops(frames, mels, outputs, **shape)
-        + linear_flops(count, mels, bins)
         + SCALINGS * scaling
         + (transforms * fourier_flops(config.window) if fourier else 0),
         weight_bytes=BYTES
-        * (convnext_weights(mels, outputs, **shape) + (2 * SCALINGS + 1) * bins * mels),
+        * (convnext_weights(mels, outputs, **shape) + 2 * SCALINGS * bins * mels),
         cache_bytes=0,
     )
 

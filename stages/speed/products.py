@@ -206,7 +206,7 @@ def vocoder_products(config: VocoderConfig, frames: int) -> list[Product]:
 
 def griffin_lim_products(geometry: MelGeometry, frames: int) -> list[Product]:
     """Of `codec_cost.griffin_lim_cost`, whose Fourier transforms are no products."""
-    return _band_products(geometry, frames, ITERATIONS)
+    return _band_products(geometry, frames, smooth=1, scalings=ITERATIONS)
 
 
 def source_filter_products(config: SourceFilterConfig, frames: int) -> list[Product]:
@@ -215,7 +215,7 @@ def source_filter_products(config: SourceFilterConfig, frames: int) -> list[Prod
         frames, config.mels, POINTS * (candidates(config) + 1), width=config.width,
         hidden=config.hidden, blocks=config.blocks, kernel=config.kernel,
     )  # fmt: skip
-    return network + _band_products(config, frames, SCALINGS)
+    return network + _band_products(config, frames, smooth=0, scalings=SCALINGS)
 
 
 def sound_products(sound: Sound, frames: int) -> list[Product]:
@@ -236,11 +236,13 @@ def mel_encoder_products(config: MelCodecConfig, frames: int, levels: int) -> li
     ]
 
 
-def _band_products(geometry: MelGeometry, frames: int, scalings: int) -> list[Product]:
-    """Of `stages.codec.mel.mel_bands.MelBands`: smooth magnitudes once, then so many scalings."""
+def _band_products(
+    geometry: MelGeometry, frames: int, *, smooth: int, scalings: int
+) -> list[Product]:
+    """Of `stages.codec.mel.mel_bands.MelBands`: so many `magnitudes` and `scale`."""
     bins, mels = geometry.window // 2 + 1, geometry.mels
     count = finer_frames(geometry) * frames + 2
     return [
-        Product(M=count, K=mels, N=bins, count=1 + scalings),
+        Product(M=count, K=mels, N=bins, count=smooth + scalings),
         Product(M=count, K=bins, N=mels, count=scalings),
     ]

@@ -65,11 +65,19 @@ class PitchNetwork(nn.Module):
 
     def pitch(self, logits: Tensor) -> Tensor:
         """Logits `[..., K]` to Hz: the mean about the likeliest, in logarithms."""
-        around = torch.arange(-NEAR, NEAR + 1, device=logits.device)
-        middle = logits.argmax(dim=-1).clamp(NEAR, logits.shape[-1] - 1 - NEAR)
-        nearest = middle[..., None] + around
+        nearest = self._nearest(logits)
         weights = logits.gather(-1, nearest).softmax(dim=-1)
         return (weights * self.log_pitches[nearest]).sum(dim=-1).exp()
+
+    def sureness(self, logits: Tensor) -> Tensor:
+        """Logits `[..., K]` to the probability `[...]` that the pitch is about the likeliest."""
+        return logits.softmax(dim=-1).gather(-1, self._nearest(logits)).sum(dim=-1)
+
+    def _nearest(self, logits: Tensor) -> Tensor:
+        """Logits `[..., K]` to the candidates about the likeliest, `[..., 2 NEAR + 1]`."""
+        around = torch.arange(-NEAR, NEAR + 1, device=logits.device)
+        middle = logits.argmax(dim=-1).clamp(NEAR, logits.shape[-1] - 1 - NEAR)
+        return middle[..., None] + around
 
     def losses(self, logits: Tensor, voicing: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
         """Hold what `forward` gave against the truth.

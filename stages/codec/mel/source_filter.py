@@ -1,10 +1,11 @@
-"""A voice's pulses and noise, shaped to mel frames: sound with harmonics in one turn.
+"""A voice's pulses and noise, shaped to mel frames: sound with harmonics in a few turns.
 
 The source-filter vocoder is as old as Dudley's (1939). Here the filter is the mel frames, and a
 network tells the pitch from them (`pitch.py`), since pitch is what Griffin-Lim lacks: mel bands
 from about 1 kHz on are wider than the distance of a voice's harmonics, and no number of turns finds
-where within a band they lie. From pulses of the right pitch one turn does. `docs/vocoding.md` says
-what that is worth, and by which judge.
+where within a band they lie. Pulses of the right pitch say it from the start. Then a few turns of
+Griffin-Lim (`griffin_lim.py`) settle the phases, but not at the bottom of a voice of sure pitch,
+where turns only wear off what the pulses had. `docs/vocoding.md` says what each is worth.
 """
 
 from __future__ import annotations
@@ -18,15 +19,28 @@ from stages.codec.mel.mel_bands import MelBands, absolute, each_row, times
 from stages.codec.mel.pitch import POINTS, PitchNetwork
 from stages.codec.mel.postfilter import postfilter
 
-BREATHY = 6_000.0
+BREATHY = 4_000.0
 """Hz, where a voice's noise has half of its amplitude (WORLD measures it; here every voice is
 alike)."""
 
 BREATHY_WIDTH = 500.0
 """Hz, of the logistic curve by which it grows."""
 
-SMOOTH_SECONDS = 2.5e-3
-"""Of the cepstrum that phases follow: shorter than a period, so that it is the filter's alone."""
+SURENESS = 2.0
+"""What the logits that there is a voice are multiplied by: noise where it is half sure is heard."""
+
+SURE_OF_PITCH = 3.0
+"""The power of the probability of a pitch, by which a voice is kept in each turn: a wrong one is
+better turned away."""
+
+TURNS = 12
+"""Of Griffin-Lim."""
+
+KEPT = 1_000.0
+"""Hz, below which a voice stays in each turn what its pulses were, where its pitch is sure."""
+
+KEPT_WIDTH = 150.0
+"""Hz, of the logistic curve by which that ends."""
 
 SEED = 0
 """Of the noise: the same frames always give the same samples."""
@@ -36,7 +50,7 @@ class SourceFilter(nn.Module):
     """T frames give T x hop samples. It filters the frames first (`postfilter.py`)."""
 
     breath: Tensor
-    lifter: Tensor
+    kept: Tensor
 
     def __init__(self, config: SourceFilterConfig) -> None:
         super().__init__()
@@ -46,10 +60,8 @@ class SourceFilter(nn.Module):
         bins = torch.arange(config.window // 2 + 1) * config.sample_rate / config.window
         breath = torch.sigmoid((bins - BREATHY) / BREATHY_WIDTH).square()
         self.register_buffer("breath", breath[:, None], persistent=False)  # [F, 1]
-        lifter = torch.zeros(config.window)
-        kept = max(2, int(SMOOTH_SECONDS * config.sample_rate))
-        lifter[0], lifter[1:kept] = 1, 2
-        self.register_buffer("lifter", lifter[:, None], persistent=False)  # [window, 1]
+        kept = torch.sigmoid((KEPT - bins) / KEPT_WIDTH)
+        self.register_buffer("kept", kept[:, None], persistent=False)  # [F, 1]
 
     @torch.no_grad()
     def forward(self, mel: Tensor, frames: Tensor) -> Tensor:
@@ -61,23 +73,30 @@ class SourceFilter(nn.Module):
         T = len(mel)
         logits, voicing = self.pitch(mel[None], frame_mask(torch.tensor([T]), T).to(mel))
         bands = self.bands.of(postfilter(mel))  # [T', M]
-        source = self._source(self.pitch.pitch(logits[0]), voicing[0].sigmoid(), len(bands))
+        voiced = self._over((SURENESS * voicing[0]).sigmoid(), len(bands))
+        sure = self._over(self.pitch.sureness(logits[0]) ** SURE_OF_PITCH, len(bands))
+        source = self._source(self.pitch.pitch(logits[0]), voiced)
         for _ in range(2):  # what is scaled is bounded
             source = self._scaled(source, bands)
-        spectrum = source * self._minimum_phases(self.bands.magnitudes(bands))
-        heard = self.bands.transform(self.bands.invert(spectrum))
-        return self.bands.inside(self.bands.invert(self._scaled(heard, bands)), T)
+        kept = voiced * sure * self.kept  # [F, T']
+        below, spectrum = times(source, kept), source
+        for _ in range(TURNS):
+            heard = self._scaled(self.bands.transform(self.bands.invert(spectrum)), bands)
+            spectrum = times(heard, 1 - kept) + below
+        return self.bands.inside(self.bands.invert(spectrum), T)
 
-    def _source(self, pitch: Tensor, voicing: Tensor, count: int) -> Tensor:
-        """Pulses and noise, `[F, T']` of T' = `count`, from `[P]` Hz and `[P]` probabilities."""
-        hop, edge = self.bands.hop, self.bands.edge
-        length = (count - 1) * hop
-        device = pitch.device
-        samples = torch.arange(length, device=device) - edge
+    def _over(self, points: Tensor, count: int) -> Tensor:
+        """`[P]` values, half a hop apart, at T' = `count` Fourier frames, `[T']`."""
+        samples = torch.arange(count, device=points.device) * self.bands.hop - self.bands.edge
+        return self._at(points, samples).to(points)
+
+    def _source(self, pitch: Tensor, voiced: Tensor) -> Tensor:
+        """Pulses and noise, `[F, T']`, from `[P]` Hz and `[T']` probabilities of a voice."""
+        length = (len(voiced) - 1) * self.bands.hop
+        samples = torch.arange(length, device=pitch.device) - self.bands.edge
         generator = torch.Generator().manual_seed(SEED)
         noise = torch.randn(length, generator=generator).to(pitch)
         pulses = _pulses(self._at(pitch, samples), self.config.sample_rate).to(pitch)
-        voiced = self._at(voicing, torch.arange(count, device=device) * hop - edge).to(pitch)
         share = voiced * (1 - self.breath)  # [F, T']
         return times(self.bands.transform(pulses), share.sqrt()) + times(
             self.bands.transform(noise), (1 - share).sqrt()
@@ -94,13 +113,6 @@ class SourceFilter(nn.Module):
         """`[F, T']` with magnitudes scaled to the bands `[T', M]`."""
         magnitudes = absolute(spectrum)
         return times(spectrum, self.bands.scale(magnitudes, bands) / magnitudes.clamp_min(1e-9))
-
-    def _minimum_phases(self, magnitudes: Tensor) -> Tensor:
-        """Of the smooth filter with the magnitudes `[F, T']`: `[F, T']` of absolute 1."""
-        logs = magnitudes.clamp_min(1e-6).log()
-        cepstra = torch.fft.irfft(logs, n=self.config.window, dim=0)  # [window, T']
-        phases = torch.fft.rfft(cepstra * self.lifter, dim=0).imag
-        return torch.polar(torch.ones_like(phases), phases)
 
 
 def _pulses(pitch: Tensor, sample_rate: int) -> Tensor:

@@ -49,7 +49,7 @@ def test_all_of_it_is_installed() -> None:
 
 def test_a_name_is_what_ships_and_a_path_is_a_path() -> None:
     assert model_folder("mini", "codec") == ASSETS / "codec"
-    assert model_folder("mini", "source-filter") == ASSETS / "source-filter"
+    assert model_folder("mini", "source-filter") == ASSETS / "codec" / "vocoder"
     assert model_folder("./mini", "codec") == Path("mini")
     assert model_folder("runs/a", "codec") == Path("runs/a")
 
@@ -89,7 +89,7 @@ def test_more_levels_are_nearer_to_the_speech(speech: torch.Tensor) -> None:
 
 def test_the_pitch_of_a_voice_is_told(speech: torch.Tensor) -> None:
     """Of a synthetic one, which it was not trained on either, as Harvest tells it."""
-    codec = load_codec("mini", vocoder="mini")
+    codec = load_codec("mini")
     assert isinstance(codec, MelRVQCodec)
     assert isinstance(codec._sound, SourceFilter)
     mel, frames = codec._network.through(speech[:, 0], torch.tensor([speech.shape[2]]))

@@ -121,6 +121,20 @@ def test_harmonics_are_where_mel_bands_cannot_tell_them(
     assert likeness_a_period_later(guessed[middle], hertz) < 0.5
 
 
+def test_turns_leave_the_bottom_of_a_voice_its_pulses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rough frames, after which turns alone make phases wander (0.4 rad and more)."""
+    torch.manual_seed(0)
+    hertz = 125.0
+    mel, frames = LogMel(TINY.log_mel)(steady_voice(hertz, 1.0)[None], torch.tensor([RATE]))
+    model = spoken_at(monkeypatch, hertz)
+    heard = model(mel + torch.randn(mel.shape), frames)[0, 2_000:-2_000]
+    turns = (torch.arange(2_000, RATE - 2_000) + 1 + model.bands.edge) * hertz / RATE
+    numbers = torch.arange(1, 6)  # up to 625 Hz
+    waves = torch.polar(torch.ones(5, len(heard)), -2 * torch.pi * numbers[:, None] * turns)
+    phases = (waves * heard).unflatten(1, (-1, 400)).mean(dim=2).angle()  # every 25 ms
+    assert (phases.abs().mean(dim=1) < 0.3).all()
+
+
 def test_where_no_voice_is_there_are_no_pulses(monkeypatch: pytest.MonkeyPatch) -> None:
     mel, frames = torch.full((1, 50, 100), -4.0), torch.tensor([50])
     hissed = spoken_at(monkeypatch, 150.0, sure=-20.0)(mel, frames)[0]
@@ -139,6 +153,16 @@ def test_the_pitch_is_the_mean_about_the_likeliest() -> None:
     far = -distance.square() / 2
     far[1, 120] = far[1].max() - 0.1  # another peak, nearly as likely, draws nothing
     torch.testing.assert_close(network.pitch(far)[1], found[1])
+
+
+def test_the_pitch_is_as_sure_as_its_neighbours_are_likely() -> None:
+    network = PitchNetwork(TINY)
+    logits = torch.full((2, 142), -30.0)
+    logits[:, 50:53] = 0.0
+    logits[1, 90:93] = -1e-3  # two pitches, one of which is hardly likelier
+    found = network.sureness(logits)
+    assert found[0].item() == pytest.approx(1, abs=1e-5)
+    assert found[1].item() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_the_loss_is_nothing_at_the_truth_and_finite_without_a_voice() -> None:
