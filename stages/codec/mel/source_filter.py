@@ -26,7 +26,7 @@ alike)."""
 BREATHY_WIDTH = 500.0
 """Hz, of the logistic curve by which it grows."""
 
-SURENESS = 2.0
+SURE_OF_VOICE = 2.0
 """What the logits that there is a voice are multiplied by: noise where it is half sure is heard."""
 
 SURE_OF_PITCH = 3.0
@@ -73,16 +73,16 @@ class SourceFilter(nn.Module):
         T = len(mel)
         logits, voicing = self.pitch(mel[None], frame_mask(torch.tensor([T]), T).to(mel))
         bands = self.bands.of(postfilter(mel))  # [T', M]
-        voiced = self._over((SURENESS * voicing[0]).sigmoid(), len(bands))
+        voiced = self._over((SURE_OF_VOICE * voicing[0]).sigmoid(), len(bands))
         sure = self._over(self.pitch.sureness(logits[0]) ** SURE_OF_PITCH, len(bands))
         source = self._source(self.pitch.pitch(logits[0]), voiced)
         for _ in range(2):  # what is scaled is bounded
             source = self._scaled(source, bands)
         kept = voiced * sure * self.kept  # [F, T']
-        below, spectrum = times(source, kept), source
+        below, turned, spectrum = times(source, kept), 1 - kept, source
         for _ in range(TURNS):
             heard = self._scaled(self.bands.transform(self.bands.invert(spectrum)), bands)
-            spectrum = times(heard, 1 - kept) + below
+            spectrum = times(heard, turned) + below
         return self.bands.inside(self.bands.invert(spectrum), T)
 
     def _over(self, points: Tensor, count: int) -> Tensor:
