@@ -94,9 +94,9 @@ def ablate(
         typer.Option("--temperature", min=0.0, help="Of sampling, with the default's passes."),
     ] = None,
     guidance: Annotated[
-        list[float] | None,
+        list[str] | None,
         typer.Option(
-            "--guidance", min=0.0,
+            "--guidance", metavar="LIST",
             help="As decode takes it, with the default's passes at temperature 1.",
         ),
     ] = None,
@@ -105,7 +105,7 @@ def ablate(
         typer.Option(
             "--setting", metavar="LIST",
             help="Passes of each level with a temperature or a guidance of their own, such as "
-            "'8,1x4 temperature=0.5 guidance=2'.",
+            "'8,1x4 temperature=0.5 guidance=2,2,1'.",
         ),
     ] = None,
     default: Annotated[

@@ -143,14 +143,14 @@ def decode(
         typer.Option("--temperature", min=0.0, help="Of sampling; 0 takes the likeliest tokens."),
     ] = 1.0,
     guidance: Annotated[
-        float,
+        str,
         typer.Option(
             "--guidance",
-            min=0.0,
             help="More than 1 keeps closer to the semantic tokens, at twice the time, with a model "
-            "that was trained with recipe.drop_semantic.",
+            "that was trained with recipe.drop_semantic; one number, or one a level, of which the "
+            "last repeats: 2,2,1 guides the two coarsest.",
         ),
-    ] = 1.0,
+    ] = "1",
     seed: Annotated[int, typer.Option("--seed", help="With a row's id, decides its result.")] = 0,
     trace: Annotated[
         str | None,

@@ -51,7 +51,7 @@ def soundstorm_decoder(
     folder: str,
     *,
     iterations: str,
-    guidance: float,
+    guidance: str,
     compiled: bool,
     open_trace: Callable[[int], TraceFile | None],
 ) -> RowDecoder:
@@ -61,7 +61,7 @@ def soundstorm_decoder(
         asked: of both methods.
         folder: of the model, or `mini`.
         iterations: as `--iterations` has it.
-        guidance: of its logits.
+        guidance: of its logits, as `--guidance` has it.
         compiled: whether its passes are to be.
         open_trace: takes the number of levels; None if there is to be none.
 
@@ -72,6 +72,7 @@ def soundstorm_decoder(
 
     from stages.soundstorm.decoder import Decoder
     from stages.soundstorm.decoding import DecodeOptions
+    from stages.soundstorm.guidance import parse_guidance
     from stages.soundstorm.model import from_model_file
     from stages.soundstorm.schedule import parse_iterations
 
@@ -85,7 +86,7 @@ def soundstorm_decoder(
     options = DecodeOptions(
         iterations=parse_iterations(iterations, count),
         temperature=asked.temperature,
-        guidance=guidance,
+        guidance=parse_guidance(guidance, count),
         seed=asked.seed,
     )
     prompt = asked.make_prompt(model)

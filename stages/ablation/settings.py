@@ -8,7 +8,20 @@ from typing import Any
 
 from stages.errors import DataMismatch
 from stages.soundstorm.decoding import DecodeOptions
-from stages.soundstorm.schedule import PAPER_ITERATIONS, iterations_text, parse_iterations
+from stages.soundstorm.guidance import (
+    UNGUIDED,
+    Guidance,
+    guidance_json,
+    guidance_text,
+    parse_guidance,
+    runs_a_pass,
+)
+from stages.soundstorm.schedule import (
+    PAPER_ITERATIONS,
+    iterations_text,
+    parse_iterations,
+    terms,
+)
 
 DEFAULT = "default"
 FIRST_LEVEL = "first level"
@@ -40,13 +53,16 @@ class Setting:
     temperature: float
     """0 where every level has one pass: nothing is sampled then."""
 
-    guidance: float = 1.0
-    """As `DecodeOptions.guidance`; any but 1 makes each pass twice."""
+    guidance: Guidance = UNGUIDED
+    """As `DecodeOptions.guidance`; any but 1 makes a level's passes twice."""
 
     @property
     def passes(self) -> int:
         """Of the network, for all levels; guided ones are two."""
-        return sum(self.iterations) * (1 if self.guidance == 1.0 else 2)
+        return sum(
+            term.passes * runs_a_pass(self.guidance, term.indices)
+            for term in terms(self.iterations)
+        )
 
     @property
     def greedy(self) -> bool:
@@ -60,7 +76,9 @@ class Setting:
         name = "greedy" if self.greedy else text
         if max(self.iterations) > 1 and self.temperature != 1.0:
             name += f"-t{self.temperature:g}"
-        return name if self.guidance == 1.0 else f"{name}-g{self.guidance:g}"
+        if self.guidance != UNGUIDED:
+            name += f"-g{guidance_text(self.guidance).replace(',', '-')}"
+        return name
 
     def same_as(self, other: Setting) -> bool:
         """Whether both decode alike, whatever they are compared for."""
@@ -72,7 +90,7 @@ class Setting:
             "name": self.name,
             "iterations": list(self.iterations),
             "temperature": self.temperature,
-            "guidance": self.guidance,
+            "guidance": guidance_json(self.guidance),
             "passes": self.passes,
         }
 
@@ -94,7 +112,7 @@ def plan(
     first_level: Sequence[int] | None = None,
     iterations: Sequence[str] | None = None,
     temperatures: Sequence[float] | None = None,
-    guidances: Sequence[float] | None = None,
+    guidances: Sequence[str] | None = None,
     settings: Sequence[str] | None = None,
     default: str = PAPER_ITERATIONS,
 ) -> Plan:
@@ -105,7 +123,7 @@ def plan(
         first_level: passes of the first level, each with greedy further levels.
         iterations: lists of passes as `decode --iterations` takes them, at temperature 1.
         temperatures: of sampling, each with the default's passes.
-        guidances: likewise, each at temperature 1.
+        guidances: as `decode --guidance` takes them, likewise, each at temperature 1.
         settings: lists of passes, each with what else is particular about it: see
             `parse_setting`.
         default: passes of the setting that all others are held against, at temperature 1 and
@@ -129,7 +147,10 @@ def plan(
         _setting(FURTHER_LEVELS, parse_iterations(text, levels)) for text in iterations or ()
     ]
     wanted += [_setting(TEMPERATURE, reference, value) for value in temperatures or ()]
-    wanted += [_setting(GUIDANCE, reference, guidance=value) for value in guidances or ()]
+    wanted += [
+        _setting(GUIDANCE, reference, guidance=parse_guidance(text, levels))
+        for text in guidances or ()
+    ]
     wanted += [parse_setting(text, levels) for text in settings or ()]
     base = _setting(DEFAULT, reference)
     found: list[Setting] = []
@@ -151,7 +172,7 @@ def parse_setting(text: str, levels: int, *, option: str = "--setting") -> Setti
 
     Args:
         text: a list of passes as `decode --iterations` takes it, and after blanks perhaps the
-            temperature and the guidance (else 1): `8,1 temperature=0.5 guidance=2`.
+            temperature and the guidance (else 1): `8,1 temperature=0.5 guidance=2,1`.
         levels: Q, of the model.
         option: what the user wrote it after, for messages.
 
@@ -161,25 +182,36 @@ def parse_setting(text: str, levels: int, *, option: str = "--setting") -> Setti
     passes, *rest = text.split() or [""]
     iterations = parse_iterations(passes, levels, option=option)
     words = {name: value for name, _, value in (word.partition("=") for word in rest)}
-    try:
-        more = {name: float(value) for name, value in words.items()}
-    except ValueError:
-        more = {}
-    if len(more) < len(rest) or not more.keys() <= {"temperature", "guidance"}:
+    temperature, guidance = words.get("temperature", "1"), words.get("guidance", "1")
+    known = len(words) == len(rest) and words.keys() <= {"temperature", "guidance"}
+    if not known or not _is_number(temperature):
         raise DataMismatch(
             f"{option} {text} does not go on with a temperature or a guidance, as in "
             f"{PAPER_ITERATIONS} temperature=0.5 guidance=2"
         )
-    return _setting(PASSES, iterations, **more)
+    return _setting(
+        PASSES,
+        iterations,
+        float(temperature),
+        parse_guidance(guidance, levels, option=f"{option} {passes} guidance"),
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _setting(
-    group: str, iterations: tuple[int, ...], temperature: float = 1.0, guidance: float = 1.0
+    group: str, iterations: tuple[int, ...], temperature: float = 1.0, guidance: Guidance = UNGUIDED
 ) -> Setting:
     DecodeOptions(iterations=iterations, temperature=temperature, guidance=guidance)  # or says why
     return Setting(
         group=group,
         iterations=iterations,
         temperature=0.0 if max(iterations) == 1 else float(temperature),
-        guidance=float(guidance),
+        guidance=guidance,
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages.nn.precision import FLOAT32
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, DecodeTrace, decode
+from stages.soundstorm.guidance import UNGUIDED, guidance_json
 from stages.soundstorm.model import SoundStormModel
 from stages.soundstorm.prompt import Prompt
 from stages.soundstorm.row_decoder import RowDecoder
@@ -55,8 +56,8 @@ class Decoder(RowDecoder):
             "seed": options.seed,
             "prompt": prompt.to_json() if prompt else None,
         }
-        if options.guidance != 1.0:
-            self.settings["guidance"] = options.guidance
+        if options.guidance != UNGUIDED:
+            self.settings["guidance"] = guidance_json(options.guidance)
         if model.precision != FLOAT32:
             self.settings["precision"] = model.precision
         if model.compiled:  # which rounds otherwise

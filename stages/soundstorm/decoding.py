@@ -13,6 +13,14 @@ from stages.errors import DataMismatch, RowFailure
 from stages.nn.conformer import padding_mask
 from stages.shards.spec import TokenSpec
 from stages.soundstorm.config import SoundStormConfig
+from stages.soundstorm.guidance import (
+    UNGUIDED,
+    Guidance,
+    check_guidance,
+    guidance_at,
+    guidance_text,
+    runs_a_pass,
+)
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.randomness import choose, row_noise
 from stages.soundstorm.schedule import Term, masked_after, noise_multiplier, terms
@@ -33,10 +41,11 @@ class DecodeOptions:
     seed: int = 0
     """With a row's id, it decides all that is random about the row."""
 
-    guidance: float = 1.0
+    guidance: Guidance = UNGUIDED
     """How far logits go from those without semantic tokens to those with them, and beyond
     (classifier-free guidance, Ho and Salimans 2022): 1 is the paper's, with them; more follows the
-    words closer. Any but 1 makes each pass twice, for a network that is `unconditional`, too."""
+    words closer. Any but 1 makes a level's passes twice, for a network that is `unconditional`,
+    too."""
 
     def __post_init__(self) -> None:
         if not self.iterations or self.iterations[0] < 1 or min(self.iterations) < 0:
@@ -45,8 +54,7 @@ class DecodeOptions:
             )
         if not 0.0 <= self.temperature < float("inf"):
             raise DataMismatch(f"a temperature of {self.temperature} is not 0 or more")
-        if not 0.0 <= self.guidance < float("inf"):
-            raise DataMismatch(f"a guidance of {self.guidance} is not 0 or more")
+        check_guidance(self.guidance)
 
     def check(self, config: SoundStormConfig) -> None:
         """DataMismatch if a network of this configuration cannot decode so."""
@@ -55,10 +63,11 @@ class DecodeOptions:
                 f"{len(self.iterations)} levels are to be decoded while the model has "
                 f"{config.levels}"
             )
-        if self.guidance != 1.0 and not config.unconditional:
+        if self.guidance != UNGUIDED and not config.unconditional:
             raise DataMismatch(
-                f"a guidance of {self.guidance:g} needs a model that was trained without semantic "
-                "tokens, too: train it with --set recipe.drop_semantic=0.1, or leave guidance at 1"
+                f"a guidance of {guidance_text(self.guidance)} needs a model that was trained "
+                "without semantic tokens, too: train it with --set recipe.drop_semantic=0.1, or "
+                "leave guidance at 1"
             )
 
 
@@ -227,9 +236,9 @@ class _State:
                 gumbel[level][:, row, start:end] = drawn.gumbel
         padding = padding_mask(torch.tensor(self.lengths), T)
         self.mask = None if padding is None else padding.to(device)
-        # [G, B, T, D], G the times that each pass is made; [G B, T] for the mask
+        # [G, B, T, D], G the times that a guided pass is made; [G B, T] for the mask
         self.condition = network.embed_semantic(semantic.to(device))[None]
-        if options.guidance != 1.0:
+        if options.guidance != UNGUIDED:
             self.condition = torch.cat((self.condition, torch.zeros_like(self.condition)))
             self.mask = None if self.mask is None else self.mask.repeat(2, 1)
         self.tokens = tokens.to(device)  # [B, T, Q]
@@ -265,7 +274,10 @@ def _decode_term(network: SoundStorm, state: _State, term: Term, options: Decode
     level, iterations = term.first, term.passes
     counts = [length - prompt for length, prompt in zip(state.lengths, state.prompts, strict=True)]
     column = state.tokens[:, :, level]  # [B, T], a view: what is set here is set there
-    others = state.condition + network.embed_levels(state.tokens, skip=level)  # [G, B, T, D]
+    runs = runs_a_pass(options.guidance, term.indices)  # G of this term
+    condition = state.condition[:runs]
+    mask = None if state.mask is None else state.mask[: runs * len(counts)]
+    others = condition + network.embed_levels(state.tokens, skip=level)  # [G, B, T, D]
     for iteration in range(iterations):
         state.passes_done += 1
         before = [masked_after(count, iteration - 1, iterations) for count in counts]
@@ -273,9 +285,9 @@ def _decode_term(network: SoundStorm, state: _State, term: Term, options: Decode
         if before == after:  # few tokens and many passes: nothing is due in this one
             continue
         if iteration > 0 and term.levels > 1:  # the level's companions were set in part, too
-            others = state.condition + network.embed_levels(state.tokens, skip=level)
+            others = condition + network.embed_levels(state.tokens, skip=level)
         summed = others + network.embed_level(level, column)
-        features = network.features_of(summed.flatten(0, 1), state.mask).view_as(summed)
+        features = network.features_of(summed.flatten(0, 1), mask).view_as(summed)
         # The masked frames of each row, in order, then others up to the longest row's count.
         # Counts are known from the schedule, so nothing here waits for the device.
         masked = state.generated & (column == network.config.mask_token)
@@ -285,7 +297,8 @@ def _decode_term(network: SoundStorm, state: _State, term: Term, options: Decode
         )
         drawn = []
         for index in term.indices:
-            logits = _guided(network.head(index, wanted).float(), options.guidance)  # [B, K, C]
+            guidance = guidance_at(options.guidance, index)
+            logits = _guided(network.head(index, wanted).float(), guidance)  # [B, K, C]
             if iteration == iterations - 1:
                 confidence, candidates = logits.max(dim=-1)  # [B, K]
             else:

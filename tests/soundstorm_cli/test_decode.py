@@ -373,6 +373,10 @@ def test_voice_from_a_recording(
         ),
         (["--precision", "int8", "--compile"], "int8 passes cannot be compiled"),
         (["--guidance", "2"], "trained without semantic tokens"),
+        (["--guidance", "2,1"], "a guidance of 2,1 needs a model"),
+        (["--guidance", "-1"], "a guidance of -1.0 is not 0 or more"),
+        (["--guidance", "2,x"], "--guidance 2,x is neither a number"),
+        (["--guidance", "2,2,1"], "--guidance 2,2,1 names 3 levels while the model makes 2"),
         (["--prompt", "{rows}"], "4 rows: pick one"),
         (["--prompt", "{rows}", "--prompt-row", "u9"], "no row u9"),
         (["--prompt", "{rows}", "--prompt-row", "u0"], "needs both"),
@@ -428,15 +432,19 @@ def test_guidance_is_part_of_the_settings(
     document = json.loads((guided / "config.json").read_text())
     document["config"]["unconditional"] = True
     (guided / "config.json").write_text(json.dumps(document))
-    outs = [str(tmp_path / name) for name in ("plain.parquet", "guided.parquet")]
-    for out, more in zip(outs, ([], ["--guidance", "4"]), strict=True):
+    outs = [str(tmp_path / f"{name}.parquet") for name in ("plain", "guided", "by-level")]
+    given = ([], ["--guidance", "4"], ["--guidance", "4,1"])
+    for out, more in zip(outs, given, strict=True):
         arguments = [paths.rows, "-o", out, "--model", str(guided), "--device", "cpu", *more]
         assert soundstorm(*arguments, model=False) == 0
-    plain, other = (settings(Path(out)) for out in outs)
+    plain, other, by_level = (settings(Path(out)) for out in outs)
     assert "guidance" not in plain
     assert other == {**plain, "guidance": 4.0}
-    before, after = (read(Path(out))["u3"]["acoustic"] for out in outs)
+    assert by_level == {**plain, "guidance": [4.0, 1.0]}
+    before, after, first = (read(Path(out))["u3"]["acoustic"] for out in outs)
     assert not np.array_equal(before, after)
+    assert np.array_equal(first[:, 0], after[:, 0])
+    assert not np.array_equal(first[:, 1], after[:, 1])
 
 
 def test_precisions_are_part_of_the_settings(

@@ -59,7 +59,7 @@ def test_a_setting_of_its_own_has_all_options() -> None:
 
 
 def test_a_guided_pass_is_two_and_greedy_can_be_guided() -> None:
-    chosen = plan(3, guidances=[1.0, 2.0], settings=["1 guidance=1.5", "1"], default="4,1")
+    chosen = plan(3, guidances=["1", "2"], settings=["1 guidance=1.5", "1"], default="4,1")
     assert [setting.name for setting in chosen.settings] == [
         "4-1",
         "4-1-g2",
@@ -68,6 +68,14 @@ def test_a_guided_pass_is_two_and_greedy_can_be_guided() -> None:
     ]
     assert [setting.group for setting in chosen.settings][:2] == ["guidance", "guidance"]
     assert [setting.passes for setting in chosen.settings] == [6, 12, 6, 3]
+
+
+def test_levels_can_be_guided_by_themselves() -> None:
+    setting = parse_setting("8,2,1 guidance=2,2,1", 4)
+    assert (setting.name, setting.passes) == ("8-2-1-g2-2-1", 2 * (8 + 2) + 1 + 1)
+    assert setting.to_json()["guidance"] == [2.0, 2.0, 1.0]
+    assert parse_setting("8,1x2 guidance=1,1,2", 3).passes == 8 + 2 * 1  # what shares a pass
+    assert names(guidances=["3,1"]) == ["16-1", "16-1-g3-1"]
 
 
 def test_shallow_models_take_what_they_can() -> None:
@@ -90,6 +98,8 @@ def test_shallow_models_take_what_they_can() -> None:
         ({"settings": ["4,1 temperature=-1"]}, "is not 0 or more"),
         ({"settings": ["4,1 guidance=-1"]}, "a guidance of -1.0 is not 0 or more"),
         ({"settings": ["4,1 guidance=2 guidance=3"]}, "does not go on"),
+        ({"settings": ["4,1 guidance=x"]}, "--setting 4,1 guidance x is neither a number"),
+        ({"guidances": ["2,2,2,2,1"]}, "names 5 levels while the model makes 4"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(options: dict[str, object], sentence: str) -> None:

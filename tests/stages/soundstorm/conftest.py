@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.soundstorm.config import SoundStormConfig
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest
+from stages.soundstorm.guidance import guidance_at
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.randomness import row_noise
 
@@ -135,7 +136,8 @@ def _naive_decode(
             if options.guidance != 1.0:
                 nothing = torch.full_like(request.semantic, network.config.no_condition)
                 without = _all_logits(network, tokens, nothing)
-                all_logits = without + options.guidance * (all_logits - without)
+                far = torch.tensor([guidance_at(options.guidance, q) for q in range(Q)])
+                all_logits = without + far[:, None, None] * (all_logits - without)
             candidates: dict[tuple[int, int], int] = {}
             confidence: dict[int, float] = dict.fromkeys(masked, 0.0)
             for t in masked:

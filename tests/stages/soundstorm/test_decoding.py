@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from stages.errors import DataMismatch, RowFailure
 from stages.soundstorm.decoding import (
@@ -13,6 +14,7 @@ from stages.soundstorm.decoding import (
     decode,
     decode_padded,
 )
+from stages.soundstorm.guidance import Guidance
 from stages.soundstorm.network import SoundStorm
 
 LENGTHS = [23, 9, 1, 16, 23, 12]
@@ -33,6 +35,8 @@ PROMPTS = [0, 4, 0, 15, 7, 12]
         DecodeOptions(iterations=(1, 0, 0)),
         DecodeOptions(iterations=(6, 2, 1), guidance=2.5),
         DecodeOptions(iterations=(5, 0, 2), guidance=0.0, seed=3),
+        DecodeOptions(iterations=(6, 2, 2), guidance=(2.5, 1.5, 1.0)),
+        DecodeOptions(iterations=(4, 0, 2), guidance=(1.0, 3.0, 1.0), seed=5),
     ],
     ids=[
         "paper",
@@ -46,6 +50,8 @@ PROMPTS = [0, 4, 0, 15, 7, 12]
         "at once",
         "guided",
         "unconditional",
+        "guided by level",
+        "one of two together guided",
     ],
 )
 def test_agrees_with_its_naive_twin(  # type: ignore[no-untyped-def]
@@ -64,9 +70,9 @@ def same(first: Decoded, second: Decoded) -> bool:
     )
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
+@pytest.mark.parametrize("guidance", [1.0, 2.5, (2.5, 1.0)])
 def test_ragged_batch_gives_what_each_row_gives_alone(  # type: ignore[no-untyped-def]
-    network: SoundStorm, make_requests, guidance: float
+    network: SoundStorm, make_requests, guidance: Guidance
 ) -> None:
     requests = make_requests(LENGTHS, PROMPTS)
     options = DecodeOptions(iterations=(6, 2, 1), guidance=guidance)
@@ -85,6 +91,22 @@ def test_without_guidance_nothing_is_said_twice(make_spy) -> None:  # type: igno
     ]
     decode(spy, requests, DecodeOptions(iterations=(2, 1, 1)))
     assert [len(seen) for seen in spy.inputs] == [1] * 4
+
+
+def test_levels_without_guidance_make_their_passes_once(  # type: ignore[no-untyped-def]
+    network: SoundStorm, make_requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    features_of = network.features_of
+
+    def counted(summed: Tensor, mask: Tensor | None) -> Tensor:
+        rows.append(len(summed))
+        return features_of(summed, mask)
+
+    monkeypatch.setattr(network, "features_of", counted)
+    options = DecodeOptions(iterations=(2, 1, 1), guidance=(1.0, 2.0, 1.0))
+    decode(network, make_requests([9], [0]), options)
+    assert rows == [1, 1, 2, 1]
 
 
 def test_guidance_needs_a_network_trained_for_it(make_spy, make_requests) -> None:  # type: ignore[no-untyped-def]
