@@ -182,27 +182,19 @@ def parse_setting(text: str, levels: int, *, option: str = "--setting") -> Setti
     passes, *rest = text.split() or [""]
     iterations = parse_iterations(passes, levels, option=option)
     words = {name: value for name, _, value in (word.partition("=") for word in rest)}
-    temperature, guidance = words.get("temperature", "1"), words.get("guidance", "1")
-    known = len(words) == len(rest) and words.keys() <= {"temperature", "guidance"}
-    if not known or not _is_number(temperature):
+    try:
+        if len(words) < len(rest) or not words.keys() <= {"temperature", "guidance"}:
+            raise ValueError
+        temperature = float(words.get("temperature", "1"))
+    except ValueError:
         raise DataMismatch(
             f"{option} {text} does not go on with a temperature or a guidance, as in "
             f"{PAPER_ITERATIONS} temperature=0.5 guidance=2"
-        )
-    return _setting(
-        PASSES,
-        iterations,
-        float(temperature),
-        parse_guidance(guidance, levels, option=f"{option} {passes} guidance"),
+        ) from None
+    guidance = parse_guidance(
+        words.get("guidance", "1"), levels, option=f"{option} {passes} guidance"
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return _setting(PASSES, iterations, temperature, guidance)
 
 
 def _setting(

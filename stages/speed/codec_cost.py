@@ -16,13 +16,13 @@ from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
 from stages.codec.mel.mel_bands import finer_frames
 from stages.codec.mel.model import load_any_vocoder
 from stages.codec.mel.pitch import POINTS, candidates
-from stages.codec.mel.source_filter import TURNS, SourceFilter
+from stages.codec.mel.source_filter import SOURCE_SCALINGS, TURNS, SourceFilter
 from stages.codec.mel.vocoder import Vocoder
 from stages.nn.model_file import CONFIG_NAME
 from stages.speed.cost import BYTES, Cost, linear_flops, linear_weights
 
-SCALINGS = 2 + TURNS
-"""Of a source-filter's Fourier frames to mel bands: its source's two, and one a turn."""
+SCALINGS = SOURCE_SCALINGS + TURNS
+"""Of a source-filter's Fourier frames to mel bands: its source's, and one a turn."""
 
 Sound = GriffinLim | Vocoder | SourceFilter
 """What turns a codec's mel frames into samples."""

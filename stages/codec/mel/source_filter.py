@@ -33,6 +33,9 @@ SURE_OF_PITCH = 3.0
 """The power of the probability of a pitch, by which a voice is kept in each turn: a wrong one is
 better turned away."""
 
+SOURCE_SCALINGS = 2
+"""Of pulses and noise to the frames before the turns: how far one scales is bounded."""
+
 TURNS = 12
 """Of Griffin-Lim."""
 
@@ -76,7 +79,7 @@ class SourceFilter(nn.Module):
         voiced = self._over((SURE_OF_VOICE * voicing[0]).sigmoid(), len(bands))
         sure = self._over(self.pitch.sureness(logits[0]) ** SURE_OF_PITCH, len(bands))
         source = self._source(self.pitch.pitch(logits[0]), voiced)
-        for _ in range(2):  # what is scaled is bounded
+        for _ in range(SOURCE_SCALINGS):
             source = self._scaled(source, bands)
         kept = voiced * sure * self.kept  # [F, T']
         below, turned, spectrum = times(source, kept), 1 - kept, source
