@@ -19,7 +19,10 @@ from stages.semantic.speaking import Speaker
 from stages.semantic.unit_search.config import UnitNetworkConfig
 
 _SHRUNK = 0.9
-"""The cube of the points in that of what moves: they get no further than 1 / 0.9."""
+"""The cube of an encoder's points in that of moved ones."""
+
+FARTHEST = 1 / _SHRUNK
+"""That a number of a moved point gets from 0."""
 
 _STEP = 0.3
 """Of what the network says: at the rates at which it learns, its words change by far more in a step

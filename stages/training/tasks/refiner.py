@@ -14,7 +14,7 @@ from stages.assets import MINI, model_folder
 from stages.errors import DataMismatch
 from stages.semantic.speaking import SpokenSums
 from stages.semantic.unit_search.config import save_unit_network
-from stages.semantic.unit_search.refiner import Refiner, RefinerConfig, load_refiner
+from stages.semantic.unit_search.refiner import FARTHEST, Refiner, RefinerConfig, load_refiner
 from stages.semantic.unit_search.unit_to_mel import load_speaker_of
 from stages.semantic.whisper_ear import SAMPLE_RATE
 from stages.training.seeds import derive_seed
@@ -24,6 +24,9 @@ from stages.training.task import MODEL
 from stages.training.tasks.heard_task import HeardTask
 from stages.training.tasks.same_network import require_same_network
 from stages.training.tasks.spoken_units import load_spoken_units
+
+_HALF_ROUNDING = 1e-3
+"""By which a centroid that a k-means keeps in half precision may be further out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +89,11 @@ class RefinerTask(HeardTask):
         recipe = overlay(RefinerRecipe(), settings.recipe, where="recipe", prefix="recipe.")
         units = load_spoken_units(asdict(recipe), settings, device=inputs["device"])
         widest = float(units.centroids.abs().max())
-        if widest > 1:
+        if widest > FARTHEST + _HALF_ROUNDING:
             raise DataMismatch(
-                f"a refiner moves frames between -1 and 1, and the k-means {recipe.kmeans} has "
-                f"centroids as far out as {widest:.3g}: use one of a bottleneck"
+                f"a refiner moves frames between -1 and 1, {FARTHEST:.3g} at the most, and the "
+                f"k-means {recipe.kmeans} has centroids as far out as {widest:.3g}: use one of a "
+                "bottleneck"
             )
         speaker, speaks, file = load_speaker_of(
             model_folder(recipe.unit_to_mel, "unit-to-mel"), units.kmeans.encoder_fingerprint

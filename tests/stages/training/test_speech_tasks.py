@@ -16,6 +16,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from stages.assets import model_folder
 from stages.audio.pitch import track_pitch
 from stages.audio.sources import find_utterances
 from stages.codec.mel.model import load_mel_codec, load_source_filter, load_vocoder
@@ -26,7 +27,7 @@ from stages.semantic.encoders.registry import load_encoder
 from stages.semantic.kmeans import EncoderChoice, KMeans, load_kmeans, save_kmeans
 from stages.semantic.spoken_bottleneck import SpokenBottleneck
 from stages.semantic.student import load_student
-from stages.semantic.unit_search.refiner import load_refiner
+from stages.semantic.unit_search.refiner import FARTHEST, load_refiner
 from stages.semantic.unit_search.refining import Refinement
 from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from stages.shards.provenance import Provenance, StageRecord
@@ -668,3 +669,13 @@ def test_a_refiner_s_inputs_must_fit(make: Make, tmp_path: Path) -> None:
     save_kmeans(replace(kmeans, centroids=3 * kmeans.centroids), tmp_path / "wide")
     with pytest.raises(DataMismatch, match=r"between -1 and 1, .* as far out as 2\.\d+: use one"):
         make("refiner", tmp_path / "run", recipe={"kmeans": str(tmp_path / "wide")})
+
+
+def test_a_refiner_learns_with_the_units_that_ship(make: Make, tmp_path: Path) -> None:
+    """Which are of refined frames, and so further out than an encoder's."""
+    teacher = f"whisper:{tiny_whisper(tmp_path / 'ear', mels=80)}"
+    recipe = {"encoder": teacher, "kmeans": "mini", "unit_to_mel": "mini"}
+    task = make("refiner", tmp_path / "run", recipe=recipe)
+    assert task.config.dim == 8
+    farthest = float(np.abs(load_kmeans(model_folder("mini", "kmeans")).centroids).max())
+    assert 1 < farthest <= FARTHEST
