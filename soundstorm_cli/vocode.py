@@ -101,6 +101,9 @@ def vocode(
     where = "standard output" if sink is not None else output
     already = f", {result.skipped} were there already" if result.skipped else ""
     say(f"{NAME}: {result.rows} rows, {result.seconds:.1f} s to {where}{already}", quiet=quiet)
+    if result.clipped:
+        loud = "louder than full scale in places, and cut to it there"
+        say(f"{NAME}: {result.clipped} rows are {loud}", quiet=quiet)
     if result.failed:
         say(f"{NAME}: {result.failed} rows failed")
     finish(result.to_json(), failed=result.failed, keep_going=keep_going, as_json=as_json)

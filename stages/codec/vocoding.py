@@ -47,6 +47,9 @@ class VocodeResult:
     seconds: float
     """Of sound that this run made."""
 
+    clipped: int
+    """Rows that got louder than full scale somewhere; those samples are cut to it."""
+
     failures: list[dict[str, str]]
     """Id and reason of each row that failed."""
 
@@ -168,7 +171,7 @@ class _Run:
         self.log = log
         self._codec, self._source, self._advance = codec, source, advance
         self._rows = self._skipped = 0
-        self._samples = 0
+        self._samples = self._clipped = 0
 
     def well(self, batches: Iterator[list[Row]]) -> Iterator[Row]:
         """The rows that can be used; the others fail."""
@@ -191,6 +194,7 @@ class _Run:
             return None
         self._rows += 1
         self._samples += samples.shape[1]
+        self._clipped += bool(np.abs(samples).max(initial=0.0) > 1.0)
         self._advance(1)
         return samples
 
@@ -209,6 +213,7 @@ class _Run:
             skipped=self._skipped,
             failed=self.log.count,
             seconds=round(self._samples / self._codec.sample_rate, 3),
+            clipped=self._clipped,
             failures=self.log.lines,
         )
 

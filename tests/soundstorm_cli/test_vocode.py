@@ -78,6 +78,18 @@ def test_files_are_named_after_their_rows(
     assert json.loads(capsys.readouterr().out)["skipped"] == 6
 
 
+def test_sound_over_full_scale_is_told_of(
+    tokens: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loud = np.full((1, 320), 2.0, np.float32)
+    monkeypatch.setattr("stages.codec.vocoding.decode_codes", lambda codec, codes: loud)
+    assert command("vocode", tokens, "-o", tmp_path / "wavs") == 0
+    assert "6 rows are louder than full scale in places" in capsys.readouterr().err
+
+
 def test_with_no_output_files_go_to_wavs(
     tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -295,3 +295,22 @@ def test_samples_that_are_not_finite_fail_the_row(
     monkeypatch.setattr(codec, "decode", broken)
     result = run(codec, tmp_path, [row("a")])
     assert "NaN" in result.failures[0]["reason"]
+
+
+@pytest.mark.parametrize(("peak", "clipped"), [(1.0, 0), (-1.5, 1)])
+def test_rows_over_full_scale_are_cut_to_it_and_counted(
+    codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak: float, clipped: int
+) -> None:
+    decode = codec.decode
+
+    def loud(tokens: Any) -> Any:
+        audio = decode(tokens)
+        audio.samples[0, 0, 3] = peak
+        return audio
+
+    monkeypatch.setattr(codec, "decode", loud)
+    assert run(codec, tmp_path, [row("a")]).clipped == clipped
+    samples, _ = soundfile.read(tmp_path / "a.wav")
+    assert samples[3] == pytest.approx(np.sign(peak), abs=1e-4)
+    stream = vocode_to_stream(codec, Rows(codec, [row("a")]), io.BytesIO(), raw=True)
+    assert stream.clipped == clipped
