@@ -35,7 +35,11 @@ OutputOption = Annotated[
 ]  # fmt: skip
 ShardOption = Annotated[
     str | None,
-    typer.Option("--shard", metavar="I/N", help="Do only part I of N (0-based), as a job array."),
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Do only part I of N (0-based) of the input's files, as a job array.",
+    ),
 ]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Redo what is there already and matches.")
