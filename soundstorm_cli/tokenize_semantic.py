@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
 NAME = "tokenize-semantic"
 
 
+class SearchEffort(StrEnum):
+    """How long to search; the keys of `stages.semantic.unit_search.searching.EFFORTS`."""
+
+    full = "full"
+    quick = "quick"
+
+
 def tokenize_semantic(
     inputs: Annotated[
         list[str] | None,
@@ -74,6 +82,15 @@ def tokenize_semantic(
             metavar="whisper:FOLDER",
             help="Choose units by how they sound when they are spoken, not the nearest ones; this "
             "Whisper listens. Fewer words are lost, and it takes far longer.",
+        ),
+    ] = None,
+    search_effort: Annotated[
+        SearchEffort | None,
+        typer.Option(
+            "--search-effort",
+            help="How long to --search: quick takes a quarter of the time, and finds most of what "
+            "full does.",
+            show_default="full",
         ),
     ] = None,
     unit_to_mel: UnitToMelOption = None,
@@ -116,11 +133,13 @@ def tokenize_semantic(
                 "--unit-to-mel speaks to a refiner and in a search: add --refiner FOLDER or "
                 "--search whisper:FOLDER"
             )
+        if search_effort is not None and search is None:
+            raise DataMismatch("--search-effort is of a search: add --search whisper:FOLDER")
         stage = SemanticTokenizer(
             load_chosen(choice, device=place),
             clusters,
             refinement=refinement,
-            search=_searcher(search, unit_to_mel, clusters, device=place),
+            search=_searcher(search, search_effort, unit_to_mel, clusters, device=place),
             where=kmeans,
             workers=worker_count(workers),
             batch_seconds=batch_seconds_for(place, batch_seconds),
@@ -138,14 +157,21 @@ def tokenize_semantic(
 
 
 def _searcher(
-    ear: str | None, unit_to_mel: str | None, kmeans: KMeans, *, device: str
+    ear: str | None,
+    effort: SearchEffort | None,
+    unit_to_mel: str | None,
+    kmeans: KMeans,
+    *,
+    device: str,
 ) -> UnitSearch | None:
     if ear is None:
         return None
     from stages.semantic.unit_search.searcher import UnitSearch
+    from stages.semantic.unit_search.searching import EFFORTS
 
     folder = model_folder(unit_to_mel or MINI, "unit-to-mel")
-    return UnitSearch(folder, kmeans, ear=ear, device=device)
+    settings = EFFORTS[(effort or SearchEffort.full).value]
+    return UnitSearch(folder, kmeans, ear=ear, device=device, settings=settings)
 
 
 def _choice(

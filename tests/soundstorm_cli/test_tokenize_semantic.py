@@ -10,8 +10,10 @@ import pytest
 import soundfile
 
 from soundstorm_cli.main import run
+from soundstorm_cli.tokenize_semantic import SearchEffort
 from stages.assets import model_folder
 from stages.semantic.kmeans import load_kmeans
+from stages.semantic.unit_search.searching import EFFORTS
 from stages.shards.reader import open_rows
 from tests.tiny_whisper import tiny_whisper
 
@@ -208,6 +210,20 @@ def test_searched_units_are_of_the_same_kmeans_and_others(whisper: Path, tmp_pat
     assert moved < 0.5 * np.linalg.norm(np.roll(found_there, 7, axis=0) - plain, axis=1).mean()
 
 
+def test_a_quick_search_is_another_and_full_is_the_default(whisper: Path, tmp_path: Path) -> None:
+    searches = []
+    for options in ([], ["--search-effort", "full"], ["--search-effort", "quick"]):
+        output = tmp_path / str(len(searches))
+        ear = ["--search", f"whisper:{whisper}", "-q"]
+        assert command("tokenize-semantic", VOICE, "-o", output, *ear, *options) == 0
+        with open_rows(output) as source:
+            (row,) = source.rows()
+            searches.append((source.provenance.stages[-1].models["search"], list(row["semantic"])))
+    assert searches[0] == searches[1]
+    assert all(here != there for here, there in zip(searches[1], searches[2], strict=True))
+    assert {effort.value for effort in SearchEffort} == EFFORTS.keys()
+
+
 def test_a_search_that_cannot_be_is_refused(
     corpus: Path, kmeans: Path, whisper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +232,7 @@ def test_a_search_that_cannot_be_is_refused(
         (["-k", kmeans, "--unit-to-mel", "mini"], "in a search: add --refiner FOLDER or --search"),
         (["-k", kmeans, "--refiner", "mini"], "refines the frames of another encoder"),
         (["--refiner", tmp_path], "is no model"),
+        (["--search-effort", "quick"], "--search-effort is of a search: add --search whisper:"),
         (["--search", "mini"], "--search mini is no Whisper to listen with: give whisper:FOLDER"),
         (["--search", f"whisper:{tmp_path}"], "model.bin"),
         (["--search", f"whisper:{whisper}", "--unit-to-mel", tmp_path], "is no model"),

@@ -47,6 +47,10 @@ class SearchSettings:
     """What a round in which nothing helped leaves of `share`."""
 
 
+EFFORTS = {"full": SearchSettings(), "quick": SearchSettings(steps=10, rate=0.1, rounds=2)}
+"""By name; `docs/search.md` says what each is worth and how long it takes."""
+
+
 def search(
     loss: Loss,
     points: Tensor,

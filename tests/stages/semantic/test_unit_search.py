@@ -16,7 +16,7 @@ from stages.semantic.unit_search.config import save_unit_network
 from stages.semantic.unit_search.gliding import glide
 from stages.semantic.unit_search.pieces import pieces
 from stages.semantic.unit_search.searcher import UnitSearch
-from stages.semantic.unit_search.searching import SearchSettings, search
+from stages.semantic.unit_search.searching import EFFORTS, SearchSettings, search
 from stages.semantic.unit_search.unit_to_mel import load_unit_to_mel
 from tests.tiny_units import KMEANS, SPEAKER, tiny_speaker
 from tests.tiny_whisper import tiny_whisper
@@ -62,6 +62,29 @@ def test_the_search_finds_units_that_lose_less() -> None:
     assert lost[2] < 0.75 * lost[0]
     none = SearchSettings(rounds=0)
     assert torch.equal(search(loss, points, centroids, none, torch.Generator()), nearest)
+
+
+def test_a_quick_search_hears_a_quarter_and_finds_most() -> None:
+    generator = torch.Generator().manual_seed(1)
+    centroids = 2 * torch.rand(4_000, 3, generator=generator) - 1
+    points, target = 2 * torch.rand(2, 40, 3, generator=generator) - 1
+    loss = smeared(target)
+    heard = {"full": 0, "quick": 0}
+    lost = dict(heard)
+    for effort, settings in EFFORTS.items():
+
+        def listen(rows: Tensor, effort: str = effort) -> Tensor:
+            heard[effort] += len(rows)
+            return loss(rows)
+
+        moved = glide(listen, points, centroids, steps=settings.steps, rate=settings.rate)
+        units = search(listen, moved, centroids, settings, torch.Generator().manual_seed(0))
+        lost[effort] = int(1_000 * loss(centroids[units][None]).sum())
+    nearest = torch.cdist(points, centroids).argmin(dim=1)
+    before = int(1_000 * loss(centroids[nearest][None]).sum())
+    assert heard["quick"] < heard["full"] / 3
+    assert lost["full"] < lost["quick"]
+    assert before - lost["quick"] > (before - lost["full"]) / 2
 
 
 def test_units_stay_among_a_frames_candidates() -> None:
