@@ -170,7 +170,7 @@ def _searcher(
     from stages.semantic.unit_search.searching import EFFORTS
 
     folder = model_folder(unit_to_mel or MINI, "unit-to-mel")
-    settings = EFFORTS[(effort or SearchEffort.full).value]
+    settings = EFFORTS[effort or "full"]
     return UnitSearch(folder, kmeans, ear=ear, device=device, settings=settings)
 
 

@@ -63,6 +63,16 @@ class StageRecord:
             "failed": self.failed,
         }
 
+    def difference(self, other: StageRecord) -> str:
+        """What the same stage used another of there, the first of it: "decode seed"."""
+        if self.version != other.version:
+            return f"version of {self.stage}"
+        for mine, yours in ((self.settings, other.settings), (self.models, other.models)):
+            for name in sorted(mine.keys() | yours.keys()):
+                if mine.get(name) != yours.get(name):
+                    return f"{self.stage} {name}"
+        return f"{self.stage} result"
+
     @staticmethod
     def from_json(value: dict[str, Any]) -> StageRecord:
         tokens = value.get("tokens")
@@ -133,6 +143,25 @@ class Provenance:
                         f"{ours} has {mine.levels} levels of acoustic tokens and {theirs} has "
                         f"{yours.levels}: tokenize both alike"
                     )
+
+    def require_same_making(self, other: Provenance, *, ours: str, theirs: str) -> None:
+        """Refuse parts of a set that were not all made by the same stages in the same way.
+
+        Raises:
+            DataMismatch: naming what differs.
+        """
+        mine, yours = self.of_set().stages, other.of_set().stages
+        if [record.stage for record in mine] != [record.stage for record in yours]:
+            what = "by other stages"
+        else:
+            made = [a.difference(b) for a, b in zip(mine, yours, strict=True) if a != b]
+            if not made:
+                return
+            what = f"with another {made[0]}"
+        raise DataMismatch(
+            f"{ours} was made {what} than {theirs}: run the stage to the end with one choice of "
+            "options, so that all parts of the set are alike"
+        )
 
     def to_metadata(self) -> dict[bytes, bytes]:
         """Schema metadata: one key, JSON, no timestamps (the same input gives the same bytes)."""

@@ -52,8 +52,14 @@ class ShardSet(RowSource):
         # Not the first shard's own: which one is first depends on what other jobs have made yet.
         self.provenance = provenance.of_set() if others else provenance
         self.failed_rows = provenance.failed
+        firsts = {first.parent: first}
         for path in others:
             self._join(path, first)
+            elder = firsts.setdefault(path.parent, path)
+            if parse_part_name(path.name) and parse_part_name(elder.name):
+                self._provenance_of[path].require_same_making(
+                    self._provenance_of[elder], ours=str(path), theirs=str(elder)
+                )
         self._unique = False
 
     def _join(self, path: Path, first: Path) -> None:

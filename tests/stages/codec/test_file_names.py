@@ -38,7 +38,7 @@ def test_harmful_ids_are_flat_and_hashed(row_id: str) -> None:
     assert len(name) >= 12
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(IDS)
 def test_a_name_stays_inside_its_folder_and_fits_a_file_system(row_id: str) -> None:
     name = plain_name(row_id)
@@ -50,7 +50,7 @@ def test_a_name_stays_inside_its_folder_and_fits_a_file_system(row_id: str) -> N
     assert name.isprintable()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(IDS, IDS)
 def test_different_ids_get_different_names(one: str, other: str) -> None:
     if one != other:

@@ -260,6 +260,42 @@ def test_shards_that_do_not_fit_together_are_refused(
         open_rows(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"settings": {"clusters": 256, "seed": 1}}, "with another tokenize-semantic seed"),
+        ({"models": {"toy": "1" * 64}}, "with another tokenize-semantic toy"),
+    ],
+)
+def test_parts_of_a_set_that_were_made_in_two_ways_are_refused(
+    tmp_path, utterances, toy_semantic, change, what
+):
+    for index in range(2):
+        run_row_stage(
+            toy_semantic,
+            utterances(*IDS),
+            output=str(tmp_path),
+            rows_per_shard=6,
+            shard=Shard(index, 2),
+        )
+        vars(toy_semantic).update(change)
+    with pytest.raises(DataMismatch, match=f"part-00001.* was made {what} than .*part-00000"):
+        open_rows(tmp_path)
+
+
+def test_parts_of_a_set_that_went_through_other_stages_are_refused(
+    tmp_path, utterances, toy_semantic, toy_acoustic
+):
+    source, target = tmp_path / "source", tmp_path / "target"
+    run_row_stage(toy_semantic, utterances(*IDS), output=str(source), rows_per_shard=6)
+    for index, name in enumerate(["tokenize-acoustic", "decode"]):
+        toy_acoustic.name = name
+        part = Shard(index, 2)
+        run_row_stage(toy_acoustic, open_rows(source), output=str(target), shard=part)
+    with pytest.raises(DataMismatch, match="was made by other stages than"):
+        open_rows(target)
+
+
 def test_a_stage_that_needs_a_column_says_who_makes_it(tmp_path, utterances, toy_acoustic):
     with pytest.raises(DataMismatch, match="run tokenize-semantic"):
         run_row_stage(toy_acoustic, utterances("a"), output=str(tmp_path))
