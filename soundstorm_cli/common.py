@@ -161,9 +161,11 @@ def pick_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise DataMismatch(f"there is no device {device} here: use cpu or auto") from None
+        usable = not torch.empty(0, device=device).is_meta
+    except (RuntimeError, AssertionError, ImportError):
+        usable = False
+    if not usable:
+        raise DataMismatch(f"there is no device {device} here: use cpu or auto")
     return device
 
 

@@ -107,8 +107,10 @@ def fit_kmeans(
             f"{config.memory / (1 << 30):.3g} GiB hold {capacity} frames of {encoder.dim} numbers, "
             f"fewer than {config.clusters} clusters: allow more memory"
         )
-    # In an order that is random but the rows' own, so that stopping early is a fair sample.
-    drawn = sorted(rows, key=lambda row: (row_random(config.seed, row["id"]).random(), row["id"]))
+    # In an order that is random but the rows' own, so that stopping early is a fair sample; by
+    # other numbers than the pool's keys, or what comes first would have its first frame sampled.
+    order = {row["id"]: row_random(config.seed, f"order of {row['id']}").random() for row in rows}
+    drawn = sorted(rows, key=lambda row: (order[row["id"]], row["id"]))
     failures: list[tuple[str, str]] = []
     utterances = 0
     with FramePool(encoder.dim, capacity=capacity, seed=config.seed, scratch=scratch) as pool:
@@ -133,6 +135,7 @@ def fit_kmeans(
                         frames = refinement.frames(encoded.samples, frames)
                     pool.add(part[index]["id"], frames[:room])
                     utterances += 1
+        _require_enough(pool.total, config.clusters, failures, utterances)
         centroids, report = cluster(pool, config)
     kmeans = KMeans(
         centroids=centroids,
@@ -144,6 +147,24 @@ def fit_kmeans(
         report={"utterances": utterances, **report},
     )
     return FitResult(kmeans=kmeans, utterances=utterances, failures=failures)
+
+
+def _require_enough(
+    frames: int, clusters: int, failures: Sequence[tuple[str, str]], utterances: int
+) -> None:
+    if frames >= clusters:
+        return
+    unread = ""
+    if failures:
+        (row_id, reason), *_ = failures
+        unread = (
+            f" ({len(failures)} of {len(failures) + utterances} utterances could not be read; the "
+            f"first: {row_id}: {reason})"
+        )
+    raise DataMismatch(
+        f"{frames} frames cannot make {clusters} clusters{unread}: give more speech or ask for "
+        "fewer clusters"
+    )
 
 
 def cluster(
@@ -158,11 +179,7 @@ def cluster(
     Raises:
         DataMismatch: if there are fewer frames than clusters.
     """
-    if pool.total < config.clusters:
-        raise DataMismatch(
-            f"{pool.total} frames cannot make {config.clusters} clusters: give more speech or "
-            "ask for fewer clusters"
-        )
+    _require_enough(pool.total, config.clusters, [], 0)
     sample = pool.sample()
     start = faiss.Kmeans(
         sample.shape[1],

@@ -75,7 +75,7 @@ class FramePool:
                 self._spill.write(self._frames[: self._held].tobytes())
             if self._spill is not None:
                 self._spill.write(frames.tobytes())
-        room = int(self._capacity * (1 + _SLACK))
+        room = max(self._capacity + 1, int(self._capacity * (1 + _SLACK)))
         while len(frames):
             taken = min(len(frames), room - self._held)
             self._reserve(self._held + taken, room)

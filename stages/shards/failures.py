@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from stages.errors import DataMismatch
 from stages.shards.writer import atomic_path, locked_folder
 
 FAILURES_NAME = "failures.jsonl"
@@ -42,7 +43,7 @@ class FailureLog:
         if path is None or not (self._lines or path.exists()):
             return
         with locked_folder(path.parent):
-            kept = [line for line in read_failures(path) if not self._redone(line.get("part", ""))]
+            kept = [line for line in read_failures(path) if not self._redone(line["part"])]
             lines = sorted(kept + self._lines, key=lambda line: (line["part"], line["id"]))
             if not lines:
                 path.unlink(missing_ok=True)
@@ -58,8 +59,19 @@ class FailureLog:
 
 
 def read_failures(path: Path) -> list[dict[str, str]]:
-    """The lines of a `failures.jsonl`; none where there is no file."""
+    """The lines of a `failures.jsonl`; none where there is no file.
+
+    Raises:
+        DataMismatch: if the file is another tool's.
+    """
     if not path.exists():
         return []
-    # Not `splitlines`: an id may hold what Python, but not JSON, holds to end a line.
-    return [json.loads(line) for line in path.read_text().split("\n") if line]
+    try:
+        # Not `splitlines`: an id may hold what Python, but not JSON, holds to end a line.
+        lines = [json.loads(line) for line in path.read_text().split("\n") if line]
+        return [{key: line[key] for key in ("id", "reason", "part")} for line in lines]
+    except (ValueError, KeyError, TypeError):
+        raise DataMismatch(
+            f"{path} is where failed rows are noted, and was not written by this toolkit: move it "
+            "away"
+        ) from None

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import IO, BinaryIO, Final, cast
 
 import pyarrow as pa
 
@@ -127,22 +127,27 @@ class SpooledShard(ShardSet):
         with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as spool:
             self._spool = Path(spool.name)
             try:
-                shutil.copyfileobj(file, spool)
-                spool.flush()
-            except OSError as error:
+                self._keep(file, spool, where)
+                super().__init__([self._spool])
+            except DataMismatch as error:
                 self.close()
                 raise StageFailure(
-                    f"{where} cannot be kept in {self._spool.parent} ({error.strerror}): free "
-                    "space there, or set TMPDIR"
+                    f"{where}: {str(error).replace(str(self._spool), 'the Parquet file')}"
                 ) from None
-        try:
-            super().__init__([self._spool])
-        except DataMismatch as error:
-            self.close()
-            raise StageFailure(
-                f"{where}: {str(error).replace(str(self._spool), 'the Parquet file')}"
-            ) from None
+            except BaseException:  # interrupted, too: it may be large
+                self.close()
+                raise
         self.where = where
+
+    def _keep(self, file: BinaryIO, spool: IO[bytes], where: str) -> None:
+        try:
+            shutil.copyfileobj(file, spool)
+            spool.flush()
+        except OSError as error:
+            raise StageFailure(
+                f"{where} cannot be kept in {self._spool.parent} ({error.strerror}): free "
+                "space there, or set TMPDIR"
+            ) from None
 
     def close(self) -> None:
         self._spool.unlink(missing_ok=True)

@@ -174,7 +174,7 @@ class _Run:
             fingerprint = unit.fingerprint()
             record = self._stage.record(input_fingerprint=fingerprint)
             done = None if force or not fingerprint else written_provenance(folder / unit.name)
-            if done is not None and done.stages[-1].fingerprint == record.fingerprint:
+            if done and done.stages and done.stages[-1].fingerprint == record.fingerprint:
                 failed += done.stages[-1].failed
                 skipped += 1
                 self._advance(unit.num_rows)

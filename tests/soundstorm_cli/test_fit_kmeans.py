@@ -67,6 +67,16 @@ def test_a_bad_file_is_reported_and_the_rest_is_used(
     assert fit(*arguments, "--force", "--keep-going") == 0
 
 
+def test_recordings_that_cannot_be_read_are_named_where_the_rest_is_too_little(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.tsv").write_text("id\taudio\na\tgone-1.wav\nb\tgone-2.wav\n")
+    assert fit(tmp_path / "list.tsv", "-o", tmp_path / "km", "--clusters", 4) == 2
+    said = capsys.readouterr().err
+    assert "0 frames cannot make 4 clusters (2 of 2 utterances could not be read" in said
+    assert "gone-" in said
+
+
 def test_refined_frames_are_clustered_and_refined_again(corpus: Path, tmp_path: Path) -> None:
     """A k-means knows its refiner, so tokens need not be told of it."""
     spoken = ["--encoder", "mini", "--clusters", 8]
@@ -98,6 +108,8 @@ def test_refined_frames_are_clustered_and_refined_again(corpus: Path, tmp_path: 
         (["--rate", "30"], "cannot be brought to 30"),
         (["--rate", "25", "--reduce", "median"], "--reduce median is neither"),
         (["--device", "warp"], "there is no device warp"),
+        (["--device", "meta"], "there is no device meta"),
+        (["--device", "hpu"], "there is no device hpu"),
         (["--memory", "0.0000001"], "allow more memory"),
         (["--memory", "nan"], "--memory nan is no amount"),
         (["-o", "{corpus}/manifest.tsv/km"], "cannot be made (Not a directory)"),

@@ -42,6 +42,13 @@ def test_the_sample_is_the_same_in_any_order(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_pool_of_one_frame_keeps_one() -> None:
+    with FramePool(1, capacity=1, seed=0) as pool:
+        for name, frames in rows(3).items():
+            pool.add(name, frames)
+        assert pool.sample().shape == (1, 1)
+
+
 def test_another_seed_samples_other_frames() -> None:
     chosen = []
     for seed in (0, 1):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from stages.errors import DataMismatch
 from stages.shards.failures import FailureLog, read_failures
 
 PARTS = ("", "0/2", "1/2", "part-00000-of-00002.parquet")
@@ -24,3 +25,14 @@ def test_a_run_removes_what_it_did_again(tmp_path, part, kept):
     assert len(read_failures(path)) == len(PARTS)
     FailureLog(path, part=part).save()
     assert [line["part"] for line in read_failures(path)] == kept
+
+
+@pytest.mark.parametrize("text", ['{"utt": "a"}\n', "a went wrong\n", '["a"]\n'])
+def test_a_file_of_another_tool_is_left_alone(tmp_path, text):
+    path = tmp_path / "failures.jsonl"
+    path.write_text(text)
+    log = FailureLog(path)
+    log.add("a", "it is bad")
+    with pytest.raises(DataMismatch, match="was not written by this toolkit: move it away"):
+        log.save()
+    assert path.read_text() == text

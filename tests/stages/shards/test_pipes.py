@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages.errors import DataMismatch, StageFailure
-from stages.shards.pipes import StreamWriter, open_stream
+from stages.shards.pipes import SpooledShard, StreamWriter, open_stream
 from stages.shards.provenance import Provenance
 from stages.shards.rows import ID, SEMANTIC, extend_schema
 from stages.shards.runner import run_row_stage
@@ -95,3 +95,15 @@ def test_parquet_on_standard_input_is_spooled(tmp_path, utterances, toy_semantic
         assert [row["id"] for row in source.rows()] == ["a", "b"]
     with pytest.raises(StageFailure, match="the pipe: the Parquet file"):
         read(target.read_bytes()[:-20])
+
+
+def test_an_interrupted_spool_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    class Interrupted(io.BytesIO):
+        def read(self, *_):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SpooledShard(Interrupted(), where="the pipe")
+    assert not list(tmp_path.iterdir())
