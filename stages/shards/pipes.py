@@ -7,11 +7,11 @@ is empty and carries the number of rows before it.
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, Final, cast
 
@@ -76,6 +76,7 @@ class StreamSource(RowSource):
     def __init__(self, file: BinaryIO, *, where: str) -> None:
         self.where = where
         self.num_rows = None
+        self._file = file
         try:
             self._reader = pa.ipc.open_stream(pa.PythonFile(file, mode="r"))
         except (pa.ArrowInvalid, OSError):
@@ -89,7 +90,7 @@ class StreamSource(RowSource):
         """Batches up to the trailer.
 
         Raises:
-            StageFailure: if the stream is cut or its row count is wrong.
+            StageFailure: if the stream is cut, its row count is wrong, or another follows it.
         """
         del columns
         count = 0
@@ -107,6 +108,7 @@ class StreamSource(RowSource):
                 ) from None
             if metadata is not None and TRAILER_KEY in metadata:
                 self._check_trailer(metadata[TRAILER_KEY], count)
+                self._check_end(count)
                 return
             count += batch.num_rows
             if batch.num_rows:
@@ -120,6 +122,17 @@ class StreamSource(RowSource):
             )
 
 
+    def _check_end(self, count: int) -> None:
+        """Of two streams one after the other, the second's rows would be lost without a word."""
+        with suppress(StopIteration):  # Arrow's own end
+            self._reader.read_next_batch_with_custom_metadata()
+        if self._file.read(1):
+            raise StageFailure(
+                f"{self.where} goes on after a stream of {count} rows: give each stream a run of "
+                "its own"
+            )
+
+
 class SpooledShard(ShardSet):
     """A Parquet file that came on standard input: its footer is at its end, so it is kept first."""
 
@@ -128,26 +141,49 @@ class SpooledShard(ShardSet):
             self._spool = Path(spool.name)
             try:
                 self._keep(file, spool, where)
-                super().__init__([self._spool])
-            except DataMismatch as error:
-                self.close()
-                raise StageFailure(
-                    f"{where}: {str(error).replace(str(self._spool), 'the Parquet file')}"
-                ) from None
+                with self._called(where):
+                    super().__init__([self._spool])
             except BaseException:  # interrupted, too: it may be large
                 self.close()
                 raise
         self.where = where
 
     def _keep(self, file: BinaryIO, spool: IO[bytes], where: str) -> None:
+        seam = PARQUET_MAGIC + PARQUET_MAGIC  # the end of one file and the beginning of the next
+        last = b""
         try:
-            shutil.copyfileobj(file, spool)
+            while piece := file.read(1 << 20):
+                if seam in last + piece:
+                    raise DataMismatch(
+                        f"{where} has several Parquet files one after another: give their paths, "
+                        "or their folder"
+                    )
+                spool.write(piece)
+                last = piece[-len(seam) :]
             spool.flush()
         except OSError as error:
             raise StageFailure(
                 f"{where} cannot be kept in {self._spool.parent} ({error.strerror}): free "
                 "space there, or set TMPDIR"
             ) from None
+
+    @contextmanager
+    def _called(self, where: str) -> Iterator[None]:
+        """What is wrong with the file is said of what came, not of where it is kept."""
+        try:
+            yield
+        except DataMismatch as error:
+            raise StageFailure(
+                f"{where}: {str(error).replace(str(self._spool), 'the Parquet file')}"
+            ) from None
+
+    def _read(self, path: Path, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
+        with self._called(self.where):
+            yield from super()._read(path, columns)
+
+    def _require_unique_ids(self) -> None:
+        with self._called(self.where):
+            super()._require_unique_ids()
 
     def close(self) -> None:
         self._spool.unlink(missing_ok=True)

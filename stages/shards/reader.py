@@ -90,7 +90,11 @@ class ShardSet(RowSource):
         self._require_parts(WHOLE)
         self._require_unique_ids()
         for path in self.files:
-            yield from read_parquet(path, columns=columns)
+            yield from self._read(path, columns)
+
+    def _read(self, path: Path, columns: Sequence[str] | None = None) -> Iterator[list[Row]]:
+        """The rows of one of the files."""
+        return read_parquet(path, columns=columns)
 
     def _require_parts(self, shard: Shard) -> None:
         """Refuse a set that lacks parts of this job; the other jobs' may still be made."""
@@ -107,7 +111,7 @@ class ShardSet(RowSource):
             return
         places: dict[str, Path] = {}
         for path in self.files:
-            for batch in read_parquet(path, columns=["id"]):
+            for batch in self._read(path, ["id"]):
                 for row in batch:
                     name = row["id"]
                     if name and name in places:
@@ -139,7 +143,7 @@ class ShardSet(RowSource):
                 num_rows=self._rows_of[path],
                 provenance=self._provenance_of[path],
                 fingerprint=lambda path=path: hash_file(path),  # type: ignore[misc]
-                batches=lambda path=path: read_parquet(path),  # type: ignore[misc]
+                batches=lambda path=path: self._read(path),  # type: ignore[misc]
             )
             for index, path in zip(numbers, self.files, strict=True)
             if index % shard.count == shard.index

@@ -97,6 +97,29 @@ def test_parquet_on_standard_input_is_spooled(tmp_path, utterances, toy_semantic
         read(target.read_bytes()[:-20])
 
 
+def test_two_streams_one_after_the_other_are_refused():
+    stream = make_stream(3)
+    with pytest.raises(StageFailure, match="the pipe goes on after a stream of 3 rows"):
+        read(stream + make_stream(2))
+    assert len(read(stream)) == 3
+
+
+def test_parquet_files_one_after_the_other_are_refused(tmp_path, utterances, toy_semantic):
+    target = tmp_path / "x.parquet"
+    run_row_stage(toy_semantic, utterances("a", "b"), output=str(target))
+    with pytest.raises(DataMismatch, match="several Parquet files one after another"):
+        read(2 * target.read_bytes())
+
+
+def test_damaged_parquet_is_called_what_it_came_as(tmp_path, utterances, toy_semantic):
+    target = tmp_path / "x.parquet"
+    run_row_stage(toy_semantic, utterances("a", "b"), output=str(target))
+    damaged = bytearray(target.read_bytes())
+    damaged[8:200] = bytes(192)
+    with pytest.raises(StageFailure, match="the pipe: the Parquet file has damaged data"):
+        read(bytes(damaged))
+
+
 def test_an_interrupted_spool_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
