@@ -40,6 +40,8 @@ from stages.errors import DataMismatch
 
 if TYPE_CHECKING:
     from stages.shards.source import RowSource
+    from stages.soundstorm.row_decoder import RowDecoder
+    from stages.soundstorm.trace import TraceFile
 
 NAME = "decode"
 OWN_OPTIONS = {
@@ -157,7 +159,7 @@ def decode(
         typer.Option(
             "--trace",
             help="A Parquet file: for every token that this run makes, the pass that set it and "
-            "its confidence.",
+            "its confidence; of shards that are done already it keeps what it has.",
         ),
     ] = None,
     precision: Annotated[
@@ -228,6 +230,8 @@ def decode(
         def open_trace(count: int) -> TraceFile | None:
             return stack.enter_context(TraceFile(Path(trace), levels=count)) if trace else None
 
+        decoder: RowDecoder
+        traced: TraceFile | None = None
         if method == "audiolm":
             decoder = audiolm_decoder(asked, coarse, fine)
         else:
@@ -239,11 +243,19 @@ def decode(
                 compiled=compile,
                 open_trace=open_trace,
             )
+            traced = decoder.trace
         if is_slow(precision, torch.device(place)):
             say(f"{NAME}: this CPU imitates {precision}: float32 is faster", quiet=quiet)
         result = run_with_progress(
             decoder, source, output=target, shard=part, force=force, quiet=quiet
         )
+        if traced is not None and result.shards_skipped:
+            traced.keep({row["id"] for row in source.rows(["id"])})
+            say(
+                f"{NAME}: {result.shards_skipped} shards already done are not traced again: "
+                "--force traces them",
+                quiet=quiet,
+            )
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
 
 

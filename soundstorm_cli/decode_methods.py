@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from fractions import Fraction
 
+    from stages.soundstorm.decoder import Decoder
     from stages.soundstorm.decoding import TokenModel
     from stages.soundstorm.prompt import Prompt
     from stages.soundstorm.row_decoder import RowDecoder
@@ -54,7 +55,7 @@ def soundstorm_decoder(
     guidance: str,
     compiled: bool,
     open_trace: Callable[[int], TraceFile | None],
-) -> RowDecoder:
+) -> Decoder:
     """SoundStorm.
 
     Args:

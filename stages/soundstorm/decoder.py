@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from stages.nn.precision import FLOAT32
+from stages.shards.provenance import hash_json
 from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, DecodeTrace, decode
 from stages.soundstorm.guidance import UNGUIDED, guidance_json
 from stages.soundstorm.model import SoundStormModel
@@ -63,15 +64,17 @@ class Decoder(RowDecoder):
         if model.compiled:  # which rounds otherwise
             self.settings["compiled"] = True
         self.models = {"soundstorm": model.fingerprint}
+        if trace is not None:
+            trace.maker = hash_json(self.record().to_json())
         self._model = model
         self._options = options
-        self._trace = trace
+        self.trace = trace
 
     def _decode(self, requests: Sequence[DecodeRequest]) -> list[Tensor]:
         results = decode(self._model.network, requests, self._options)
-        if self._trace is not None:
+        if self.trace is not None:
             for request, result in zip(requests, results, strict=True):
                 own = slice(self._dropped(request), None)
                 passes, confidence = result.trace.passes[own], result.trace.confidence[own]
-                self._trace.add(request.row_id, DecodeTrace(passes=passes, confidence=confidence))
+                self.trace.add(request.row_id, DecodeTrace(passes=passes, confidence=confidence))
         return [result.acoustic for result in results]

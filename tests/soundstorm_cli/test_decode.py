@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -117,8 +118,6 @@ def paths(
             for spec in (semantic, acoustic)
         )
     )
-    import pyarrow as pa
-
     schema = pa.schema([ID, TEXT, SEMANTIC, acoustic_field(2)])
     write_shard(folder / "in.parquet", [rows], schema, origin)
     return SimpleNamespace(model=str(folder / "run"), rows=str(folder / "in.parquet"))
@@ -284,15 +283,19 @@ def test_a_trace_that_cannot_be_written(
     err = capsys.readouterr().err
     assert err == f"soundstorm: {long} cannot be written (File name too long)\n"
 
-    def write_table(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "told at length by pyarrow")
+    others = pq.ParquetWriter.write_table
+
+    def write_table(self: pq.ParquetWriter, table: pa.Table, *more: Any, **named: Any) -> None:
+        if "passes" in table.column_names:
+            raise OSError(errno.ENOSPC, "told at length by pyarrow")
+        others(self, table, *more, **named)
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", write_table)
     short = str(tmp_path / "t.parquet")
     assert soundstorm(paths.rows, "-o", str(tmp_path / "out"), "--trace", short) == 1
     err = capsys.readouterr().err
     assert err == f"soundstorm: {short} cannot be written (No space left on device)\n"
-    assert not list(tmp_path.rglob("*.*"))
+    assert not list(tmp_path.glob("*.*"))
 
 
 def test_a_trace_does_not_take_the_errors_of_others(
@@ -313,6 +316,55 @@ def test_a_trace_does_not_take_the_errors_of_others(
     assert soundstorm(paths.rows, "--trace", str(tmp_path / "t.parquet")) == 141
     assert capsys.readouterr().err == ""
     assert not list(tmp_path.iterdir())
+
+
+def traced(path: Path) -> dict[str, Row]:
+    return {row["id"]: row for row in pq.read_table(path).to_pylist()}
+
+
+@pytest.fixture
+def two_shards(paths: SimpleNamespace, tmp_path: Path) -> Path:
+    """The four rows, two a shard."""
+    with open_rows(paths.rows) as source:
+        rows, schema, origin = list(source.rows()), source.schema, source.provenance
+    folder = tmp_path / "in"
+    for part in range(2):
+        name = f"part-{part:05d}-of-00002.parquet"
+        write_shard(folder / name, [rows[2 * part : 2 * part + 2]], schema, origin)
+    return folder
+
+
+def test_a_rerun_leaves_what_is_traced(
+    soundstorm: Run, two_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, trace = tmp_path / "out", tmp_path / "trace.parquet"
+    arguments = [str(two_shards), "-o", str(out), "--iterations", "2,1", "--trace", str(trace)]
+    assert soundstorm(*arguments) == 0
+    assert "not traced again" not in capsys.readouterr().err
+    whole, data = traced(trace), trace.read_bytes()
+    assert list(whole) == ["u0", "u1", "u2", "u3"]
+    assert soundstorm(*arguments) == 0
+    said = "decode: {} shards already done are not traced again: --force traces them\n"
+    assert said.format(2) in capsys.readouterr().err
+    assert trace.read_bytes() == data
+    (out / "part-00001-of-00002.parquet").unlink()
+    assert soundstorm(*arguments) == 0
+    assert said.format(1) in capsys.readouterr().err
+    assert traced(trace) == whole
+    assert soundstorm(*arguments, "--force") == 0
+    assert trace.read_bytes() == data
+
+
+def test_a_trace_of_other_settings_is_not_kept(
+    soundstorm: Run, two_shards: Path, tmp_path: Path
+) -> None:
+    out, trace = tmp_path / "out", tmp_path / "trace.parquet"
+    arguments = [str(two_shards), "-o", str(out)]
+    assert soundstorm(*arguments, "--seed", "1", "--trace", str(trace)) == 0
+    assert soundstorm(*arguments) == 0
+    (out / "part-00001-of-00002.parquet").unlink()
+    assert soundstorm(*arguments, "--trace", str(trace)) == 0
+    assert list(traced(trace)) == ["u2", "u3"]
 
 
 def test_voice_from_shards(soundstorm: Run, paths: SimpleNamespace, tmp_path: Path) -> None:
@@ -479,8 +531,6 @@ def test_an_int8_row_is_the_same_alone(
     assert soundstorm(paths.rows, "-o", str(tmp_path / "all"), *options) == 0
     with open_rows(paths.rows) as source:
         rows, origin = list(source.rows()), source.provenance
-    import pyarrow as pa
-
     schema = pa.schema([ID, TEXT, SEMANTIC, acoustic_field(2)])
     write_shard(tmp_path / "one.parquet", [rows[2:3]], schema, origin)
     one = str(tmp_path / "one.parquet")

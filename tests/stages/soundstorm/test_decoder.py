@@ -18,7 +18,7 @@ from stages.shards.provenance import Provenance, StageRecord
 from stages.shards.rows import Row
 from stages.shards.spec import TokenSpec
 from stages.soundstorm.decoder import Decoder
-from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, decode
+from stages.soundstorm.decoding import DecodeOptions, DecodeRequest, DecodeTrace, decode
 from stages.soundstorm.model import SoundStormModel
 from stages.soundstorm.network import SoundStorm
 from stages.soundstorm.prompt import OwnPrompt, Prompt, voice_prompt
@@ -249,3 +249,16 @@ def test_trace_file(model: SoundStormModel, tmp_path: Path) -> None:
         assert set(passes[15:, 1]) == {5}
         assert set(passes[15:, 2]) == {6}
         assert np.isfinite(confidence[15:]).all()
+
+
+def test_trace_file_writes_many_utterances_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "trace.parquet"
+    with TraceFile(path, levels=2) as trace:
+        for row in range(300):
+            passes = torch.full((row % 3, 2), 40_000 + row)  # more than 16 bits hold
+            trace.add(f"r{row}", DecodeTrace(passes=passes, confidence=passes.float()))
+    assert pq.read_metadata(path).num_row_groups == 2
+    table = pq.read_table(path).to_pylist()
+    assert [row["id"] for row in table] == [f"r{row}" for row in range(300)]
+    for row, line in enumerate(table):
+        assert line["passes"] == line["confidence"] == [[40_000 + row] * 2] * (row % 3)
