@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stages.shards.source import RowSource
 
 SHOWN_FAILURES = 5
+_MOST_SECONDS = 24 * 60 * 60
 
 OutputOption = Annotated[
     str | None,
@@ -135,15 +136,19 @@ def parse_seconds(text: str | None, option: str) -> Fraction | None:
     """Read an option's seconds, exactly; None where it is not given.
 
     Raises:
-        DataMismatch: if it is no positive number.
+        DataMismatch: if it is no positive number, or more than a day.
     """
     from fractions import Fraction
 
     if text is None:
         return None
     try:
-        seconds = Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        # The size first: a fraction of 1e999999999 would take all memory. 1/3 is no float.
+        size = float(Fraction(text) if "/" in text else text)
+        if size > _MOST_SECONDS:
+            raise DataMismatch(f"{option} {text} is more than a day: give at most {_MOST_SECONDS}")
+        seconds = Fraction(text) if size > 0 else Fraction(0)
+    except (ValueError, ZeroDivisionError, OverflowError):
         seconds = Fraction(0)
     if seconds <= 0:
         raise DataMismatch(f"{option} {text} is no number of seconds, such as 3")
@@ -299,6 +304,7 @@ def _failures_hint(result: RunResult) -> str:
     if result.output == "-":
         return ""
     name = "failures.jsonl"
-    if result.output.endswith(".parquet"):
-        return f" (see {result.output.removesuffix('.parquet')}.{name})"
-    return f" (see {result.output.rstrip('/')}/{name})"
+    stem = result.output.removesuffix(".parquet")
+    path = f"{stem}.{name}" if stem != result.output else f"{result.output.rstrip('/')}/{name}"
+    again = "; --force tries those of shards already done again"
+    return f" (see {path}{again * (result.failed > len(result.failures))})"

@@ -29,6 +29,8 @@ COLUMN_NAMES = {
     "text": ("text", "transcript", "transcription", "sentence", "normalized_text", "raw_text"),
 }  # fmt: skip
 
+_SEGMENT_STARTS = ("start", "start_time", "begin", "segment_start")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestLine:
@@ -87,6 +89,10 @@ def _read_line(
         value = record.get(column) if column else None
         if isinstance(value, dict):  # Hugging Face writes {"path": ..., "sampling_rate": ...}
             value = value.get("path")
+        if isinstance(value, bool | list):
+            raise DataMismatch(f"{where} has {json.dumps(value)} as its {column}: write a text")
+        if isinstance(value, float) and math.isnan(value):  # pandas' way to leave a cell empty
+            value = None
         cells[meaning] = str(value).strip() or None if value is not None else None
         try:
             (cells[meaning] or "").encode()
@@ -96,17 +102,23 @@ def _read_line(
             ) from None
     if columns["id"] and cells["id"] is None:
         raise DataMismatch(f"{where} has no {columns['id']}: every utterance needs one")
-    offset = str(record.get("offset") or 0).strip() or "0"
-    try:
-        start = float(offset)
-    except ValueError:
-        start = math.nan
-    if start != 0:
-        raise DataMismatch(
-            f"{where} starts at offset {offset} of its file: only whole files are read, so cut it "
-            "to a file of its own first"
-        )
+    _refuse_segment(where, record)
     return ManifestLine(where=where, **cells)
+
+
+def _refuse_segment(where: str, record: dict[str, Any]) -> None:
+    """Whole files are read, so a line that begins within one would stand for all of it."""
+    for name in ("offset", *_SEGMENT_STARTS):
+        value = str(record.get(name) or 0).strip() or "0"
+        try:
+            start = float(value)
+        except ValueError:  # an offset is nothing else; a `start` may be a date
+            start = math.nan if name == "offset" else 0.0
+        if start != 0:
+            raise DataMismatch(
+                f"{where} starts at {name} {value} of its file: only whole files are read, so cut "
+                "it to a file of its own first"
+            )
 
 
 def _json_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,20 +145,28 @@ def table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]
         # Transcripts hold quotation marks that quote nothing.
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(file)
+        reader = csv.reader(
+            file, strict=True
+        )  # or a quotation mark left open takes all that follows
+    began = 1
     try:
         header = [name.strip().lower() for name in next(reader, [])]
+        for name in header:
+            if name and header.count(name) > 1:
+                raise DataMismatch(f"{path} has two columns called {name}: keep one")
+        began = reader.line_num + 1
         for cells in reader:
+            line, began = began, reader.line_num + 1
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(header):
                 raise DataMismatch(
-                    f"{path} line {reader.line_num} has {len(cells)} cells under a header of "
+                    f"{path} line {line} has {len(cells)} cells under a header of "
                     f"{len(header)} columns"
                 )
-            yield reader.line_num, dict(zip(header, cells, strict=False))
+            yield line, dict(zip(header, cells, strict=False))
     except csv.Error as error:
-        raise DataMismatch(f"{path} line {reader.line_num} cannot be read: {error}") from None
+        raise DataMismatch(f"{path} line {began} cannot be read: {error}") from None
 
 
 def write_manifest(
@@ -170,7 +190,7 @@ def write_manifest(
         StageFailure: if it cannot be written.
     """
     failures = []
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.write("id\taudio\tspeaker\ttext\n")
         for utterance in utterances:
             try:

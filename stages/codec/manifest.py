@@ -94,9 +94,8 @@ class Manifest:
                 if row_id not in self._by_id or (self._folder / entries[row_id].file).is_file()
             ]
             with atomic_path(self._folder / MANIFEST_NAME) as temporary:
-                temporary.write_text(
-                    "".join(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in there)
-                )
+                lines = (json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in there)
+                temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> list[SoundFile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def encode_paths(
         batch_seconds: audio in one padded batch, in seconds; 0 encodes one utterance at a time,
             which on a CPU is both fastest and exact to the last bit whatever the neighbours are.
     """
-    limit = int(batch_seconds * encoder.sample_rate)
+    limit = int(min(batch_seconds * encoder.sample_rate, sys.maxsize))
     waiting: list[tuple[int, Waveform]] = []
     gathered = 0
     for index, waveform in read_ahead(paths, sample_rate=encoder.sample_rate, workers=workers):

@@ -19,6 +19,8 @@ class FailureLog:
     """
 
     def __init__(self, path: Path | None, *, part: str = "") -> None:
+        if path is not None:
+            read_failures(path)  # another tool's is refused before the work, not after it
         self._path = path
         self._part = part
         self._lines: list[dict[str, str]] = []
@@ -50,7 +52,8 @@ class FailureLog:
                 return
             with atomic_path(path) as temporary:
                 temporary.write_text(
-                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
+                    encoding="utf-8",
                 )
 
     def _redone(self, part: str) -> bool:
@@ -68,7 +71,7 @@ def read_failures(path: Path) -> list[dict[str, str]]:
         return []
     try:
         # Not `splitlines`: an id may hold what Python, but not JSON, holds to end a line.
-        lines = [json.loads(line) for line in path.read_text().split("\n") if line]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         return [{key: line[key] for key in ("id", "reason", "part")} for line in lines]
     except (ValueError, KeyError, TypeError):
         raise DataMismatch(

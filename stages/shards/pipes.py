@@ -121,7 +121,6 @@ class StreamSource(RowSource):
                 f"{stated.decode(errors='replace')}: rows were lost on the way"
             )
 
-
     def _check_end(self, count: int) -> None:
         """Of two streams one after the other, the second's rows would be lost without a word."""
         with suppress(StopIteration):  # Arrow's own end

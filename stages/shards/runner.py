@@ -17,7 +17,7 @@ from stages.shards.provenance import hash_json
 from stages.shards.row_stage import RowStage
 from stages.shards.rows import REPEATED_ID, Row, extend_schema, row_problem
 from stages.shards.source import RowSource, WorkUnit
-from stages.shards.writer import write_shard, written_provenance
+from stages.shards.writer import require_writable, write_shard, written_provenance
 
 ROWS_PER_SHARD = 256
 STDOUT = "-"
@@ -184,6 +184,7 @@ class _Run:
         return self._result(output, failed, written=written, skipped=skipped)
 
     def _one_shard(self, path: Path, unit: WorkUnit, failures: Path, fingerprint: str) -> int:
+        require_writable(path.parent)
         log = FailureLog(failures, part=unit.name)
         batches = []
         for batch in unit.batches():

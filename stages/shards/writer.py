@@ -64,6 +64,25 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def require_writable(folder: Path) -> None:
+    """Make a folder, and say before the work is done, not after it, that it cannot be written to.
+
+    Raises:
+        StageFailure: if it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StageFailure(
+            f"{folder} cannot be written to, being a file: give a folder, or a name that ends in "
+            ".parquet"
+        ) from None
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StageFailure(f"{folder} cannot be written (no permission)")
+
+
 def write_shard(
     path: Path, batches: Sequence[Sequence[Row]], schema: pa.Schema, provenance: Provenance
 ) -> None:

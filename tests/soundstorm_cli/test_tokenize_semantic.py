@@ -118,6 +118,9 @@ def test_bad_files_fail_alone(
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert f"{len(bad)} rows failed" in err
+    assert "--force" not in err
+    assert command("tokenize-semantic", *arguments) == 1
+    assert "; --force tries those of shards already done again" in capsys.readouterr().err
     lines = (tmp_path / "sem/failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == bad
     with open_rows(tmp_path / "sem") as source:

@@ -116,6 +116,9 @@ def test_lines_that_say_the_same_are_one_utterance_and_two_ids_are_two(tmp_path:
             "line 2 starts at offset 1.5 of its file: only whole files",
         ),
         (['{"audio": "a.wav", "offset": "late"}'], "line 1 starts at offset late"),
+        (['{"audio": "a.wav", "start": 1, "end": 2}'], "line 1 starts at start 1 of its file"),
+        (['{"audio": "a.wav", "text": ["a", "b"]}'], r'line 1 has \["a", "b"\] as its text'),
+        (['{"audio": "a.wav", "speaker": true}'], "line 1 has true as its speaker"),
         (['{"audio": "a.wav", "text": "\\ud83d oops"}'], "line 1 has half a surrogate.* text"),
         (['{"utt_id": "\\ud83d", "audio": "a.wav"}'], "line 1 has half a surrogate.* utt_id"),
         (['{"audio": "caf\\udce9.wav"}'], "line 1 has half a surrogate.* audio"),
@@ -139,6 +142,12 @@ def test_a_duration_says_nothing_and_no_offset_says_a_whole_file(
     line = f'{{"audio_filepath": "a.wav", "offset": {offset}, "duration": 1.5}}'
     (tmp_path / "m.jsonl").write_text(line)
     assert ids(tmp_path / "m.jsonl") == ["a"]
+
+
+def test_what_is_not_there_is_not_called_nan(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"audio": "a.wav", "text": NaN, "start": "2026-01-01"}')
+    [row] = find_utterances([str(tmp_path / "m.jsonl")])
+    assert row["text"] is None
 
 
 def test_paths_that_cannot_exist_are_left_to_the_reader(tmp_path: Path) -> None:
@@ -209,6 +218,8 @@ def test_an_absolute_path_and_a_uri_stay(tmp_path: Path) -> None:
         ("m.jsonl", '{"id": "x", "audio": "a.wav"}\n{"id"\n', "line 2 is not JSON"),
         ("m.jsonl", "[1]\n", "line 1 is not a JSON object"),
         ("m.csv", "audio\n\xff\n", "is not UTF-8"),
+        ("m.csv", 'audio,text\na.wav,"x\ny"\nb.wav,"He said\nc.wav,x\n', "line 4 cannot be read"),
+        ("m.csv", "audio,Text,text\na.wav,x,y\n", "has two columns called text: keep one"),
         ("speech.doc", "", "neither audio nor a manifest by its suffix"),
     ],
 )  # fmt: skip

@@ -307,6 +307,21 @@ def test_a_shard_outside_its_count_is_refused(text):
         parse_shard(text)
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path, utterances, toy_semantic
+):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StageFailure, match="being a file: give a folder"):
+        run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "file"))
+    with pytest.raises(StageFailure, match="cannot be written"):
+        run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "file/x.parquet"))
+    (tmp_path / "failures.jsonl").write_text('{"mine": 1}')
+    with pytest.raises(DataMismatch, match="move it away"):
+        run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path))
+    assert not toy_semantic.processed
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_write_that_fails_leaves_nothing(tmp_path):
     target = tmp_path / "x"
     target.write_text("old")
