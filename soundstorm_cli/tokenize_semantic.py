@@ -136,7 +136,7 @@ def tokenize_semantic(
         if search_effort is not None and search is None:
             raise DataMismatch("--search-effort is of a search: add --search whisper:FOLDER")
         stage = SemanticTokenizer(
-            load_chosen(choice, device=place),
+            load_chosen(choice, device=place, kmeans=kmeans if encoder is None else None),
             clusters,
             refinement=refinement,
             search=_searcher(search, search_effort, unit_to_mel, clusters, device=place),

@@ -87,7 +87,7 @@ def _from_recording(model: TokenModel, voice: VoiceSource, path: str) -> Row:
         raise DataMismatch(f"{error}{hint}") from None
     model.acoustic.require_same(codec.spec, ours="the model", theirs=name)
     semantic = SemanticTokenizer(
-        load_chosen(clusters.choice, device=voice.device),
+        load_chosen(clusters.choice, device=voice.device, kmeans=voice.kmeans),
         clusters,
         refinement=load_refinement(
             clusters.refiner, clusters.encoder_fingerprint, device=voice.device

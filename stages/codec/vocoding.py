@@ -24,6 +24,7 @@ from stages.shards.provenance import hash_json
 from stages.shards.rows import REPEATED_ID, Row, row_problem
 from stages.shards.source import RowSource
 from stages.shards.writer import atomic_path, cannot_write
+from stages.version import __version__
 
 SoundFormat = Literal["wav", "flac"]
 Advance = Callable[[int], None]
@@ -232,7 +233,7 @@ def _batches(source: RowSource, shard: Shard | None) -> Iterator[list[Row]]:
 def _fingerprint(row: Row, codec: Codec, sound_format: SoundFormat) -> str:
     codes: npt.NDArray[np.uint16] = row["acoustic"]
     digest = hashlib.sha256(np.ascontiguousarray(codes, dtype="<u2").tobytes()).hexdigest()
-    return hash_json([codec.decoder_fingerprint, sound_format, codes.shape, digest])
+    return hash_json([__version__, codec.decoder_fingerprint, sound_format, codes.shape, digest])
 
 
 def _write_sound(path: Path, samples: Samples, sample_rate: int, sound_format: SoundFormat) -> None:

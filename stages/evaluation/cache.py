@@ -11,6 +11,7 @@ from typing import Any
 from stages.evaluation.measure import Scores
 from stages.shards.provenance import hash_json
 from stages.shards.writer import cannot_write
+from stages.version import __version__
 
 CACHE_NAME = "scores-cache.jsonl"
 
@@ -84,5 +85,5 @@ def _open_to_append(path: Path) -> FileIO:
 
 
 def score_key(*parts: Any) -> str:
-    """The key of a score: SHA-256 of JSON values."""
-    return hash_json(list(parts))
+    """The key of a score: SHA-256 of JSON values, and of the version that finds it."""
+    return hash_json([__version__, *parts])

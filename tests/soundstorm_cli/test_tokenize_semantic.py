@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,24 @@ def test_the_kmeans_names_the_encoder_and_rate(corpus: Path, tmp_path: Path) -> 
     assert command("tokenize-semantic", corpus, "-o", sem, "-k", km) == 0
     with open_rows(sem) as source:
         assert source.provenance.require_tokens("semantic", where="here").frame_rate == 25
+
+
+def test_a_kmeans_whose_encoder_is_elsewhere_says_so(
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(model_folder("mini", "bottleneck"), tmp_path / "here/encoder")
+    monkeypatch.chdir(tmp_path / "here")
+    assert command("fit-kmeans", corpus, "-o", "km", "--encoder", "encoder", "--clusters", 4) == 0
+    monkeypatch.chdir(tmp_path)
+    arguments = ["tokenize-semantic", corpus, "-o", "sem", "-k", "here/km"]
+    capsys.readouterr()
+    assert command(*arguments) == 2
+    said = capsys.readouterr().err
+    assert "the k-means here/km is of the encoder encoder, which is not to be found" in said
+    assert command(*arguments, "--encoder", "here/encoder") == 0
 
 
 def test_the_kmeans_of_another_encoder_is_refused(

@@ -15,6 +15,7 @@ from stages.codec.mel.griffin_lim import ITERATIONS, GriffinLim
 from stages.codec.mel.mel_bands import FINER
 from stages.codec.mel.model import SOURCE_FILTER_KIND, load_any_vocoder, load_mel_codec
 from stages.codec.mel.postfilter import CONTRAST, LOUD, postfilter
+from stages.codec.mel.source_filter import FORM, SourceFilter
 from stages.errors import DataMismatch
 from stages.nn.model_file import CONFIG_NAME
 from stages.shards.provenance import hash_json
@@ -132,8 +133,9 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
     if vocoder is None and (folder / OWN_VOCODER / CONFIG_NAME).exists():
         vocoder = str(folder / OWN_VOCODER)
     plain = hash_json([GRIFFIN_LIM, "scaled to bands", ITERATIONS, FINER])
+    filtered = [CONTRAST, LOUD]
     if vocoder is None or vocoder == GRIFFIN_LIM:
-        return GriffinLim(geometry), hash_json([plain, CONTRAST, LOUD])
+        return GriffinLim(geometry), hash_json([plain, *filtered])
     if vocoder == PLAIN_GRIFFIN_LIM:
         return GriffinLim(geometry), plain
     try:
@@ -145,4 +147,6 @@ def _load_sound(folder: Path, vocoder: str | None, geometry: MelGeometry) -> tup
             f"the vocoder {vocoder} is for other mel frames ({network.config.geometry}) than the "
             f"codec {folder} has ({geometry}): train it on this codec's"
         )
+    if isinstance(network, SourceFilter):
+        fingerprint = hash_json([fingerprint, FORM, FINER, *filtered])
     return network, fingerprint

@@ -48,6 +48,12 @@ KEPT_WIDTH = 150.0
 SEED = 0
 """Of the noise: the same frames always give the same samples."""
 
+FORM = (
+    BREATHY, BREATHY_WIDTH, SURE_OF_VOICE, SURE_OF_PITCH, SOURCE_SCALINGS, TURNS, KEPT, KEPT_WIDTH,
+    SEED,
+)  # fmt: skip
+"""What else than weights decides how the same frames sound, for fingerprints."""
+
 
 class SourceFilter(nn.Module):
     """T frames give T x hop samples. It filters the frames first (`postfilter.py`)."""

@@ -36,6 +36,10 @@ KINDS = (
 """What a specification can be."""
 
 
+class UnknownEncoder(DataMismatch):
+    """No specification in one of the forms of `KINDS`, and no folder."""
+
+
 def load_encoder(
     spec: str,
     *,
@@ -62,15 +66,35 @@ def load_encoder(
     return ReducedEncoder(encoder, rate=rate, reduction=reduction)
 
 
-def load_chosen(choice: EncoderChoice, *, device: str) -> SemanticEncoder:
-    """Load the encoder that a k-means names."""
-    return load_encoder(
-        choice.spec,
-        layer=choice.layer,
-        rate=choice.rate,
-        reduction="drop" if choice.reduction == "drop" else "mean",
-        device=device,
-    )
+def load_chosen(
+    choice: EncoderChoice, *, device: str, kmeans: str | None = None
+) -> SemanticEncoder:
+    """Load an encoder that was chosen, perhaps long ago and elsewhere.
+
+    Args:
+        choice: which one.
+        device: where it runs.
+        kmeans: the k-means that names it, where the user did not.
+
+    Raises:
+        DataMismatch: as `load_encoder` does.
+    """
+    try:
+        return load_encoder(
+            choice.spec,
+            layer=choice.layer,
+            rate=choice.rate,
+            reduction="drop" if choice.reduction == "drop" else "mean",
+            device=device,
+        )
+    except UnknownEncoder:
+        if kmeans is None:
+            raise
+        raise DataMismatch(
+            f"the k-means {kmeans} is of the encoder {choice.spec}, which is not to be found from "
+            "here: run this where that path leads to it, or name it with --encoder in "
+            "tokenize-semantic"
+        ) from None
 
 
 def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
@@ -90,4 +114,4 @@ def _load(spec: str, *, layer: int | None, device: str) -> SemanticEncoder:
         return OwnEncoder(model_folder(spec, "bottleneck"), layer=layer, device=device)
     if Path(spec).is_dir():
         return OwnEncoder(Path(spec), layer=layer, device=device)
-    raise DataMismatch(f"there is no semantic encoder {spec}: give {'; '.join(KINDS)}")
+    raise UnknownEncoder(f"there is no semantic encoder {spec}: give {'; '.join(KINDS)}")

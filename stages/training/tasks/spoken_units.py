@@ -104,7 +104,7 @@ def load_spoken_units(
         vary_speed=recipe["vary_speed"],
     )
     clusters = load_kmeans(model_folder(kmeans, "kmeans"))
-    encoder = load_chosen(clusters.choice, device=str(device))
+    encoder = load_chosen(clusters.choice, device=str(device), kmeans=kmeans)
     clusters.require_encoder(encoder, where=kmeans)
     if encoder.sample_rate != SAMPLE_RATE:
         raise DataMismatch(

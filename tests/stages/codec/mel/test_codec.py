@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.assets import model_folder
 from stages.codec.base import AcousticTokens, AudioBatch
+from stages.codec.mel import codec as codec_module
+from stages.codec.mel import source_filter
 from stages.codec.mel.codec import MelRVQCodec
 from stages.codec.mel.config import SourceFilterConfig, VocoderConfig
 from stages.codec.mel.griffin_lim import GriffinLim
@@ -107,6 +110,21 @@ def test_without_a_vocoder_inside_it_is_griffin_lim(tiny_codec: Path, tmp_path: 
     shutil.copytree(tiny_codec, folder, ignore=shutil.ignore_patterns("vocoder"))
     plain = MelRVQCodec(tiny_codec, vocoder="griffin-lim")
     assert MelRVQCodec(folder).decoder_fingerprint == plain.decoder_fingerprint
+
+
+def test_fingerprints_tell_how_a_source_filter_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = MelRVQCodec(model_folder("mini", "codec"))
+    monkeypatch.setattr(codec_module, "FORM", (*source_filter.FORM, "other"))
+    after = MelRVQCodec(model_folder("mini", "codec"))
+    assert before.decoder_fingerprint != after.decoder_fingerprint
+    assert before.fingerprint == after.fingerprint
+    own = {
+        name: value
+        for name, value in vars(source_filter).items()
+        if name.isupper() and isinstance(value, int | float) and name != "POINTS"
+    }
+    assert len(own) == 9
+    assert sorted(source_filter.FORM) == sorted(own.values())
 
 
 def test_a_source_filter_inside_speaks_frames_as_they_are(tiny_codec: Path, tmp_path: Path) -> None:
