@@ -111,6 +111,9 @@ class Evaluation:
 
     folder: Path
 
+    name: str
+    """As much of the end of its path as tells it from the report's other evaluations."""
+
     value: Mapping[str, Any]
     """`scores.json`."""
 
@@ -154,20 +157,20 @@ def read_evaluations(folders: Sequence[str]) -> list[Evaluation]:
     """Read the folders that `soundstorm eval -o` wrote.
 
     Raises:
-        DataMismatch: if one is none, or has no systems.
+        DataMismatch: if one is none, has no systems, or is given twice.
     """
     paths = [Path(folder) for folder in folders]
     values = [_scores(path) for path in paths]
     names = [name for value in values for name in value["systems"]]
     evaluations = []
-    for path, value in zip(paths, values, strict=True):
+    for path, own, value in zip(paths, _names(paths), values, strict=True):
         systems = []
         for name, estimates in value["systems"].items():
             repeated = names.count(name) > 1
             systems.append(
                 Judged(
                     name=name,
-                    label=f"{name} ({path.name})" if repeated else name,
+                    label=f"{name} ({own})" if repeated else name,
                     source=_source(value, name),
                     estimates=estimates,
                     by_length={
@@ -176,8 +179,25 @@ def read_evaluations(folders: Sequence[str]) -> list[Evaluation]:
                     },
                 )
             )
-        evaluations.append(Evaluation(folder=path, value=value, systems=_in_order(systems)))
+        evaluations.append(
+            Evaluation(folder=path, name=own, value=value, systems=_in_order(systems))
+        )
     return evaluations
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The shortest end of each folder's path that no other's path has."""
+    parts = [folder.resolve().parts for folder in folders]
+    names = []
+    for folder, own in zip(folders, parts, strict=True):
+        if parts.count(own) > 1:
+            raise DataMismatch(f"{folder} is given twice: give each evaluation once")
+        ends = (own[-length:] for length in range(1, len(own) + 1))
+        shortest = next(
+            end for end in ends if [other[-len(end) :] for other in parts].count(end) == 1
+        )
+        names.append(str(Path(*shortest)))
+    return names
 
 
 def _scores(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     value = evaluation.value
     settings = value.get("settings", {})
     return {
-        "name": evaluation.folder.name,
+        "name": evaluation.name,
         "inputs": settings.get("inputs", []),
         "utterances": value["utterances"],
         "failed": value.get("failed", 0),

@@ -163,7 +163,7 @@ def _pictures(
     drawn = [
         Picture(
             name=f"figure-2-{number}" if several else "figure-2",
-            title=f"Figure 2, {evaluation.folder.name}" if several else "Figure 2",
+            title=f"Figure 2, {evaluation.name}" if several else "Figure 2",
             caption="Acoustic consistency between the prompt and what follows it; the line is the "
             "median over utterances, the band the inter-quartile range.",
             figure=figure_2(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,27 @@ def test_equal_names_of_two_evaluations_are_told_apart(evaluation: Path) -> None
     labels = [one.label for evaluated in read for one in evaluated.systems]
     assert "greedy (eval)" in labels
     assert "greedy (other)" in labels
+
+
+def test_folders_of_one_name_are_told_apart_by_those_above(
+    evaluation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(evaluation)
+    folders = [".", *(str(tmp_path / name) for name in ("b/x/eval", "b/made/eval", "c"))]
+    for folder in folders[1:]:
+        shutil.copytree(evaluation, folder)
+    read = read_evaluations(folders)
+    above = f"{tmp_path.name}/made/eval"
+    assert [one.name for one in read] == [above, "x/eval", "b/made/eval", "c"]
+    labels = [one.label for evaluated in read for one in evaluated.systems]
+    assert len(set(labels)) == len(labels)
+    assert f"greedy ({above})" in labels
+    assert read_evaluations(["."])[0].name == "eval"
+
+
+def test_an_evaluation_that_is_given_twice_is_refused(evaluation: Path) -> None:
+    with pytest.raises(DataMismatch, match="eval is given twice: give each evaluation once"):
+        read_evaluations([str(evaluation.parent / "codec" / ".." / "eval"), str(evaluation)])
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,22 @@ def test_all_three_say_the_same(report: Report, tmp_path: Path) -> None:
         assert not line.startswith("|") or line.endswith("|")
 
 
+def test_folders_of_one_name_lose_no_system(evaluation: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(evaluation.parent, tmp_path / "other") / "eval"
+    read = read_evaluations([str(evaluation), str(other)])
+    composed = compose(
+        read, title="Two", ablation=None, runtime=None, opinions=None, samples=[], notes=[]
+    )
+    write_report(composed, tmp_path / "report")
+    value = json.loads((tmp_path / "report" / "report.json").read_text())
+    groups = value["table_1"]["groups"]
+    assert sum(len(group["systems"]) for group in groups) == 2 * 6
+    assert [one["name"] for one in value["made"]["evaluations"]] == ["made/eval", "other/eval"]
+    assert [picture.title for picture in composed.pictures[:2]] == [
+        "Figure 2, made/eval", "Figure 2, other/eval",
+    ]  # fmt: skip
+
+
 def test_tables_of_the_markdown_are_rectangular(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path)
     blocks = re.findall(r"(?:^\|.*\n)+", (tmp_path / "report.md").read_text(), re.MULTILINE)
