@@ -13,7 +13,7 @@ from stages.ablation.timing import Times
 from stages.evaluation.comparison import Comparison
 from stages.evaluation.measure import Metric
 from stages.evaluation.paired import paired_difference
-from stages.evaluation.report import NOTHING, TABLE_MD, Grid, arrow, cell, markdown
+from stages.evaluation.report import NOTHING, TABLE_MD, Grid, arrow, cell, describe, markdown
 from stages.evaluation.statistics import Estimate
 from stages.shards.writer import atomic_path
 
@@ -82,10 +82,7 @@ def document(
         "default": chosen.default.name,
         "utterances": len(comparison.utterances),
         "missing": comparison.missing,
-        "metrics": {
-            metric.name: {"higher_is_better": metric.higher_is_better}
-            for metric in comparison.metrics
-        },
+        "metrics": describe(comparison.metrics),
         "references": {
             name: _to_json(comparison.estimates[name])
             for name in comparison.systems

@@ -93,11 +93,14 @@ def markdown(grids: Sequence[Grid]) -> str:
     """The tables as Markdown."""
     blocks = []
     for headings, rows in grids:
-        cells = [headings, *rows]
-        lines = ["| " + " | ".join(text.replace("\n", " ") for text in row) + " |" for row in cells]
+        lines = ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in [headings, *rows]]
         lines.insert(1, "|---|" + "---:|" * (len(headings) - 1))
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def _markdown_cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", "\\|")
 
 
 def rich_tables(grids: Sequence[Grid]) -> list[Table]:
@@ -129,11 +132,7 @@ def document(
         value["skipped"] = skipped | comparison.skipped
         value["utterances"] = len(comparison.utterances)
         value["missing"] = comparison.missing
-        value["metrics"] = {
-            metric.name: {"higher_is_better": metric.higher_is_better}
-            | ({"reference": metric.reference} if metric.reference else {})
-            for metric in comparison.metrics
-        }
+        value["metrics"] = describe(comparison.metrics)
         value["systems"] = {
             name: {key: found.to_json() for key, found in comparison.estimates[name].items()}
             for name in comparison.systems
@@ -218,6 +217,15 @@ def utterance_table(comparison: Comparison) -> pa.Table:
     ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return pa.table({key: [row.get(key) for row in rows] for key in columns})
+
+
+def describe(metrics: Sequence[Metric]) -> dict[str, Any]:
+    """What a reader of their values must know, by name, as JSON values."""
+    return {
+        metric.name: {"higher_is_better": metric.higher_is_better}
+        | ({"reference": metric.reference} if metric.reference else {})
+        for metric in metrics
+    }
 
 
 def arrow(metric: Metric) -> str:

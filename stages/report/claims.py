@@ -145,7 +145,7 @@ def _rows(evaluation: Evaluation, system: Judged, length: str) -> Mapping[str, A
 
 def _consistency_findings(evaluations: Sequence[Evaluation]) -> Iterator[Finding]:
     """How much further AudioLM's mean is from the recordings' than SoundStorm's."""
-    (metric,) = columns([CONSISTENCY])
+    (metric,) = columns({CONSISTENCY: {}})
     for evaluation in evaluations:
         recordings = [one for one in evaluation.systems if one.kind == "recordings"]
         for ours, theirs in _pairs(evaluation) if recordings else ():
@@ -178,7 +178,7 @@ def _closeness(values: Sequence[Column]) -> Estimate | None:
 
 def _greedy_findings(evaluations: Sequence[Evaluation]) -> Iterator[Finding]:
     """Quality of each SoundStorm of 16 iterations less that of the same one's greedy decoding."""
-    (metric,) = columns([QUALITY])
+    (metric,) = columns({QUALITY: {}})
     for evaluation in evaluations:
         for ours, greedy in product(evaluation.systems, repeat=2):
             if not _greedy_twins(ours, greedy):
@@ -239,7 +239,7 @@ def _default(ablation: Mapping[str, Any]) -> Mapping[str, Any]:
 def _quality_differences(
     ablation: Mapping[str, Any],
 ) -> Iterator[tuple[Mapping[str, Any], Estimate, Metric]]:
-    (metric,) = columns([QUALITY])
+    (metric,) = columns({QUALITY: {}})
     for row in ablation["rows"]:
         found = row["differences"].get(QUALITY)
         if found is not None:

@@ -128,7 +128,7 @@ def figure_4(ablation: Mapping[str, Any]) -> Figure | None:
         None where fewer than two settings differ in the first level alone.
     """
     rows = first_level_rows(ablation)
-    metrics = _shared_metrics(rows)
+    metrics = _shared_metrics(ablation, rows)
     if len(rows) < 2 or not metrics:
         return None
     with mpl.rc_context(STYLE):
@@ -150,7 +150,7 @@ def figure_passes(ablation: Mapping[str, Any]) -> Figure | None:
         None where all settings take as many passes, or share no metric.
     """
     rows = sorted(ablation["rows"], key=lambda row: int(row["passes"]))
-    metrics = _shared_metrics(rows)
+    metrics = _shared_metrics(ablation, rows)
     passes = sorted({row["passes"] for row in rows})
     if len(passes) < 2 or not metrics:
         return None
@@ -225,10 +225,13 @@ def _iterations_panel(axis: Axes, rows: Sequence[Mapping[str, Any]], metric: Met
     axis.set_title(_titled(metric), loc="left")
 
 
-def _shared_metrics(rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
-    """What all settings have, without CER, which tells what WER tells."""
-    shared = set.intersection(*(set(row["metrics"]) for row in rows)) if rows else set()
-    metrics = [metric for metric in columns(shared) if not metric.name.startswith(CER)]
+def _shared_metrics(ablation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Metric]:
+    """What some of its settings all have, without CER, which tells what WER tells."""
+    metrics = [
+        metric
+        for metric in columns(ablation["metrics"])
+        if not metric.name.startswith(CER) and all(metric.name in row["metrics"] for row in rows)
+    ]
     return sorted(metrics, key=lambda metric: metric.name != QUALITY)  # the paper's own is first
 
 

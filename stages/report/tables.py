@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.evaluation.lengths import BINS
 from stages.evaluation.measure import Metric
-from stages.report.columns import columns
+from stages.report.columns import columns, key
 from stages.report.evaluations import ALL, Evaluation, Judged
 
 GROUPS = {
@@ -51,7 +51,7 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "metrics": [metric.name for metric in self.metrics],
+            "metrics": [key(metric) for metric in self.metrics],
             "lengths": self.lengths,
             "utterances": self.counts,
             "groups": [
@@ -66,8 +66,7 @@ class Table:
 
 def table_1(evaluations: Sequence[Evaluation]) -> Table:
     """The table of all systems; without lengths in the scores, over all utterances alone."""
-    names = {name for one in evaluations for name in one.value["metrics"]}
-    metrics = columns(names)
+    metrics = columns(*(one.value["metrics"] for one in evaluations))
     counts: dict[str, int] = {}
     for name in BINS:
         found = [one.lengths[name] for one in evaluations if name in one.lengths]
@@ -77,10 +76,15 @@ def table_1(evaluations: Sequence[Evaluation]) -> Table:
     if sum(counts.values()) < total:
         counts[ALL] = total  # some are shorter or longer than the paper's, or nothing says
     groups = []
-    for key, title in GROUPS.items():
-        chosen = [system for one in evaluations for system in one.systems if _group(system) == key]
+    for group, title in GROUPS.items():
+        chosen = [
+            (system, columns(one.value["metrics"]))
+            for one in evaluations
+            for system in one.systems
+            if _group(system) == group
+        ]
         if chosen:
-            groups.append({"title": title, "rows": _rows(chosen, metrics, list(counts), key)})
+            groups.append({"title": title, "rows": _rows(chosen, metrics, list(counts), group)})
     return Table(metrics=metrics, lengths=list(counts), counts=counts, groups=groups)
 
 
@@ -91,10 +95,17 @@ def _group(system: Judged) -> str:
 
 
 def _rows(
-    systems: Sequence[Judged], metrics: Sequence[Metric], lengths: Sequence[str], group: str
+    systems: Sequence[tuple[Judged, Sequence[Metric]]],
+    metrics: Sequence[Metric],
+    lengths: Sequence[str],
+    group: str,
 ) -> list[dict[str, Any]]:
+    """Rows of systems, each with the metrics of its evaluation."""
     places = [(metric, length) for metric in metrics for length in lengths]
-    values = [[_value(system, *place) for place in places] for system in systems]
+    values = [
+        [_value(system, *place) if place[0] in own else None for place in places]
+        for system, own in systems
+    ]
     best: list[float | None] = []
     for index, (metric, _) in enumerate(places):
         column = [value["value"] for row in values if (value := row[index]) is not None]
@@ -106,7 +117,7 @@ def _rows(
             "label": system.label,
             "what": system.what,
             "values": {
-                metric.name: {
+                key(metric): {
                     length: value
                     for (other, length), value in zip(places, row, strict=True)
                     if other is metric
@@ -118,7 +129,7 @@ def _rows(
                 for value, (metric, _), top in zip(row, places, best, strict=True)
             ],
         }
-        for system, row in zip(systems, values, strict=True)
+        for (system, _), row in zip(systems, values, strict=True)
     ]
 
 

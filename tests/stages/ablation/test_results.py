@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stages.ablation.results import FIGURE_SVG, PASSES_PNG, write
+from stages.ablation.results import FIGURE_SVG, PASSES_PNG, document, write
+from stages.ablation.settings import plan
+from stages.ablation.timing import Times
+from stages.evaluation.comparison import Comparison
 from stages.evaluation.measure import Metric
 
 QUALITY = Metric(name="dnsmos_overall", title="Quality", higher_is_better=True)
@@ -15,6 +18,7 @@ def result_of(*settings: tuple[str, list[int], float]) -> dict[str, Any]:
     """Of settings with a name, passes and a quality each; the first is the default."""
     return {
         "default": settings[0][0],
+        "metrics": {"dnsmos_overall": {"higher_is_better": True}},
         "references": {},
         "rows": [
             {
@@ -44,3 +48,18 @@ def test_figures_are_drawn_where_there_is_something_to_draw(tmp_path: Path) -> N
     same = result_of(("16-1", [16, 1, 1], 3.0), ("1-16", [1, 16, 1], 2.9))
     write(tmp_path / "c", same, [QUALITY])
     assert not (tmp_path / "c" / PASSES_PNG).exists()
+
+
+def test_the_document_says_what_words_are_held_against(tmp_path: Path) -> None:
+    wer = Metric(name="wer", title="WER", higher_is_better=False, reference="transcript")
+    chosen = plan(2, first_level=[1])
+    names = [setting.name for setting in chosen.settings]
+    comparison = Comparison(
+        systems=names, utterances=[], metrics=[wer, QUALITY], scores={name: {} for name in names},
+        estimates={name: {} for name in names}, missing={}, skipped={},
+    )  # fmt: skip
+    times = {name: Times(tmp_path) for name in names}
+    assert document(chosen, comparison, times, settings={})["metrics"] == {
+        "wer": {"higher_is_better": False, "reference": "transcript"},
+        "dnsmos_overall": {"higher_is_better": True},
+    }

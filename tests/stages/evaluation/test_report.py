@@ -68,6 +68,11 @@ def test_markdown_shows_values_with_their_intervals() -> None:
     )
 
 
+def test_a_bar_in_a_name_ends_no_cell() -> None:
+    grid = (["", "MOS ↑"], [["a|b", "4.00\n[3.90, 4.10]"]])
+    assert markdown([grid]).splitlines()[2] == r"| a\|b | 4.00 [3.90, 4.10] |"
+
+
 def test_terminal_tables_have_the_same_cells() -> None:
     first, by_length, second = rich_tables(grids_of(*example()))
     assert [str(column.header) for column in first.columns] == ["", "WER % ↓"]

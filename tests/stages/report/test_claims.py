@@ -55,6 +55,15 @@ def test_claims_that_the_scores_support(evaluation: Path, ablation: dict[str, An
     ]
 
 
+def test_words_held_against_transcripts_are_called_so(evaluation: Path) -> None:
+    path = evaluation / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["metrics"]["wer"]["reference"] = "transcript"
+    path.write_text(json.dumps(scores))
+    wer, *_ = claims(read_evaluations([str(evaluation)]), None)
+    assert wer.findings[0].what == "WER (to transcripts), %: soundstorm less audiolm"
+
+
 def test_levels_taken_together_are_not_the_papers_greedy_decoding(
     evaluation: Path, ablation: dict[str, Any]
 ) -> None:

@@ -63,6 +63,16 @@ def test_iterations_are_of_settings_that_differ_in_the_first_level(
     assert figure_4(ablation) is None
 
 
+def test_rates_against_transcripts_are_called_so(ablation: dict[str, Any]) -> None:
+    ablation["metrics"] = {"wer": {"higher_is_better": False, "reference": "transcript"}}
+    for row in ablation["rows"]:
+        row["metrics"] = {"wer": {"value": 0.1, "low": 0.0, "high": 0.2, "utterances": 6}}
+    for figure in (figure_4(ablation), figure_passes(ablation)):
+        assert figure is not None
+        (axis,) = figure.axes
+        assert axis.get_title(loc="left") == "WER (to transcripts), % (lower is better)"
+
+
 def test_passes_are_all_of_the_network_and_kinds_of_settings_are_told_apart(
     ablation: dict[str, Any],
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,34 @@ def test_utterances_of_no_length_have_a_column_of_all(evaluation: Path) -> None:
 
 
 def test_each_judge_of_words_has_a_column() -> None:
-    found = columns(["cer_a", "wer_b", "wer_a", "dnsmos_speech", "distillmos"])
+    names = ["cer_a", "wer_b", "wer_a", "dnsmos_speech", "distillmos"]
+    found = columns({name: {} for name in names})
     assert [metric.name for metric in found] == ["wer_a", "wer_b", "cer_a", "distillmos"]
     assert found[0].ratio == ("word_errors_a", "words_a")
     assert found[0].title == "WER (a)"
+
+
+def test_a_rate_against_transcripts_is_another_than_one_against_texts(evaluation: Path) -> None:
+    other = shutil.copytree(evaluation, evaluation.with_name("other"))
+    value = json.loads((other / "scores.json").read_text())
+    value["metrics"]["wer"]["reference"] = "transcript"
+    (other / "scores.json").write_text(json.dumps(value))
+    table = table_1(read_evaluations([str(evaluation), str(other)]))
+    assert [metric.title for metric in table.metrics[:2]] == ["WER", "WER (to transcripts)"]
+    assert table.to_json()["metrics"][:2] == ["wer", "wer (to transcripts)"]
+    rows = {row["label"]: row for row in table.groups[2]["rows"]}
+    best = {
+        name: [cell and cell.best for cell in rows[name]["cells"][:4]]
+        for name in ("soundstorm (eval)", "soundstorm (other)", "audiolm (other)")
+    }
+    assert best == {
+        "soundstorm (eval)": [True, True, None, None],
+        "soundstorm (other)": [None, None, True, True],
+        "audiolm (other)": [None, None, False, False],
+    }
+
+
+def test_a_judge_s_name_and_transcripts_are_in_one_bracket() -> None:
+    (found,) = columns({"wer_a": {"reference": "transcript"}})
+    assert found.title == "WER (a, to transcripts)"
+    assert columns({"wer_a": {"reference": "text"}}) == columns({"wer_a": {}})
