@@ -107,8 +107,8 @@ def evaluate(
         float,
         typer.Option(
             "--prompt-seconds", min=0.0,
-            help="The prompt at the start of sound files, where no token shard says how long it "
-            "is.",
+            help="The prompt at the start of sound files, where no token shard has one and says "
+            "how long it is.",
         ),
     ] = 0.0,
     limit: Annotated[

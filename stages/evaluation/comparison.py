@@ -68,7 +68,7 @@ class Task:
     """The recordings, to measure reconstruction against; one of `systems` or not."""
 
     prompt_seconds: float = 0.0
-    """The prompt of systems that do not say, when no other system says it for the utterance."""
+    """The prompt of systems that do not say, where no other system has one for the utterance."""
 
     limit: int | None = None
     """Judge only so many utterances, spread over the sorted ids."""
@@ -89,7 +89,8 @@ def select(task: Task) -> Selection:
     """Choose what every system speaks, and what is therefore left out.
 
     Raises:
-        DataMismatch: if a system has none of the utterances, or no utterance is in all.
+        DataMismatch: if a system has none of the utterances, or several files of one, or if no
+            utterance is in all.
     """
     missing = _missing(task)
     absent = {row_id for ids in missing.values() for row_id in ids}
@@ -203,6 +204,13 @@ def _missing(task: Task) -> dict[str, list[str]]:
     missing = {}
     for system in task.systems:
         ids = sorted(task.utterances.keys() - set(system.ids))
+        twice = next((row_id for row_id in ids if row_id in system.ambiguous), None)
+        if twice is not None:
+            first, second, *_ = system.ambiguous[twice]
+            raise DataMismatch(
+                f"{system.name} has two files for the utterance {twice}, {first} and {second}: "
+                "remove one, or give a manifest with ids"
+            )
         if len(ids) == len(task.utterances):
             raise DataMismatch(
                 f"{system.name} has none of the {len(ids)} utterances (the first is "
@@ -245,8 +253,9 @@ def _prompt_seconds(task: Task, system: System, row_id: str) -> float:
     own = system.prompt_seconds(row_id)
     if own is not None:
         return own
-    said = [other.prompt_seconds(row_id) for other in task.systems]
-    return max((seconds for seconds in said if seconds is not None), default=task.prompt_seconds)
+    # A system that was decoded without a prompt says nothing of another's.
+    said = filter(None, (other.prompt_seconds(row_id) for other in task.systems))
+    return max(said, default=task.prompt_seconds)
 
 
 def _key(measure: Measure, clip: Clip, sound: list[Any], recording: list[Any] | None) -> str:

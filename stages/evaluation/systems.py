@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ class System(ABC):
 
     ids: Collection[str]
 
+    ambiguous: Mapping[str, Sequence[str]] = {}
+    """Files by the id that several could be, none of which is played."""
+
     play: Player
     """Made so that it can travel to a worker process."""
 
@@ -71,9 +74,15 @@ class System(ABC):
 class SoundFiles(System):
     """Recordings, or sound that anything made, one file an utterance."""
 
-    def __init__(self, name: str, paths: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        paths: Mapping[str, str | None],
+        ambiguous: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.name = name
         self.ids = paths.keys()
+        self.ambiguous = ambiguous or {}
         self.play = _play_file
         self._paths = paths
 
@@ -225,7 +234,7 @@ def open_system(
             model = codec_for(source, codec, vocoder=vocoder, device=device)
             portable = PortableCodec(model, vocoder=vocoder, device=device)
             return SoundOfTokens(name, rows_by_id(source), source, portable)
-    return SoundFiles(name, _sound_files(path))
+    return SoundFiles(name, *_sound_files(path))
 
 
 def systems_of_input(
@@ -292,19 +301,28 @@ def rows_by_id(source: RowSource) -> dict[str, Row]:
     return rows
 
 
-def _sound_files(path: str) -> dict[str, str | None]:
-    """Files by the id of their utterance: as a manifest says, or by their names."""
+def _sound_files(path: str) -> tuple[dict[str, str | None], dict[str, list[str]]]:
+    """Files by the id of their utterance: as a manifest says, or by their names.
+
+    Returns:
+        The files, and by each name that several have, those.
+    """
     from stages.audio.sources import find_utterances
     from stages.codec.manifest import read_manifest
 
     folder = Path(path)
     entries = read_manifest(folder) if folder.is_dir() else []
     if entries:
-        return {entry.id: str(folder / entry.file) for entry in entries}
+        return {entry.id: str(folder / entry.file) for entry in entries}, {}
     found = {row["id"]: row["audio"] for row in find_utterances([path])}
-    # A tool that flattens folders keeps stems only; they serve where they are not ambiguous.
-    stems: dict[str, str | None] = {}
-    for audio in found.values():
-        stem = Path(audio or "").stem
-        stems[stem] = None if stem in stems else audio
-    return {stem: audio for stem, audio in stems.items() if audio} | found
+    # A tool that flattens folders keeps stems only; they serve where they are not ambiguous. Of
+    # x.wav and x.flac, too, which have their suffixes in their ids, neither is x.
+    named: dict[str, list[str]] = {}
+    for row_id, audio in found.items():
+        if audio is not None:
+            for name in {Path(audio).stem, row_id.removesuffix(Path(audio).suffix)}:
+                named.setdefault(name, []).append(audio)
+    unique: dict[str, str | None]
+    unique = {name: files[0] for name, files in named.items() if len(files) == 1}
+    several = {name: files for name, files in named.items() if len(files) > 1}
+    return unique | found, {name: several[name] for name in several.keys() - found.keys()}

@@ -255,6 +255,19 @@ def test_missing_rows_are_told_and_left_out(
     assert "q lacks 1 utterances (s0/u1, ...)" in streams.err
 
 
+def test_two_files_of_one_utterance_are_named_and_refused(
+    evaluate: Eval, manifest: Path, quieter: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (twice,) = (path for path in quieter.rglob("u1.wav") if path.parent.name == "s0")
+    samples, rate = soundfile.read(twice)
+    soundfile.write(twice.with_suffix(".flac"), samples, rate)
+    assert evaluate(manifest, "--system", f"q={quieter}", "--measures", "reconstruction") == 2
+    assert capsys.readouterr().err == (
+        "soundstorm: q has two files for the utterance s0/u1, "
+        f"{twice.with_suffix('.flac')} and {twice}: remove one, or give a manifest with ids\n"
+    )
+
+
 def test_a_bad_row_is_a_failure_and_its_neighbours_go_on(
     evaluate: Eval,
     manifest: Path,

@@ -174,6 +174,12 @@ def test_systems_without_a_prompt_of_their_own_are_judged_after_the_others(
     )
     judge(task, [level])
     assert level.scored == [("b", 0.5), ("b", 0.5)]
+    level.scored.clear()
+    task = Task(
+        utterances=utterances("b"), systems=systems, recordings=recordings, prompt_seconds=0.5
+    )
+    judge(task, [level])
+    assert level.scored == [("b", 0.5), ("b", 0.5), ("b", 0.0)]
 
 
 def test_measures_without_inputs_are_skipped_with_the_reason(make_system: MakeSystem) -> None:

@@ -63,9 +63,13 @@ def test_sound_from_elsewhere_is_matched_by_path_or_by_stem(tmp_path: Path) -> N
         path = tmp_path / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.zeros(1600), 16_000)
-    ids = set(open_system("other", str(tmp_path)).ids)
+    system = open_system("other", str(tmp_path))
+    ids = set(system.ids)
     assert {"deep/down/a", "a", "b", "x/same", "y/same"} <= ids
     assert "same" not in ids
+    assert system.ambiguous == {
+        "same": [str(tmp_path / "x/same.wav"), str(tmp_path / "y/same.wav")]
+    }
 
 
 def test_a_manifest_of_sound_is_a_system(tmp_path: Path) -> None:
