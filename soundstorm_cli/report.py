@@ -83,7 +83,7 @@ def report(
     others = {
         "ablation": _read_json(ablated, "rows", "a folder of soundstorm ablate"),
         "runtime": _read_json(runtime, "cells", "runtime.json of the runtime benchmark"),
-        "opinions": _read_json(mos, "systems", "mos.json of soundstorm eval mos"),
+        "opinions": _read_json(mos, "krippendorff_alpha", "mos.json of soundstorm eval mos"),
     }
     heard, notes = _samples(read, samples, pick_device(device))
     composed = compose(read, title=title, samples=heard, notes=notes, **others)

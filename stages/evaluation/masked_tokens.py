@@ -263,7 +263,6 @@ def _estimates(
             for index, value in enumerate((score.loss, score.correct, score.tokens)):
                 total[index] += value
         table = np.array(list(sums.values()), dtype=np.float64).reshape(-1, 3)
-        table = table[table[:, 2] > 0]
         for target, column in ((loss, 0), (accuracy, 1)):
             mean = ratio_estimate(table[:, column], table[:, 2])
             if mean is not None:

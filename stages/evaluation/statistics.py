@@ -77,9 +77,15 @@ def ratio_estimate(over: NDArray[np.float64], under: NDArray[np.float64]) -> Est
 
     Args:
         over: `[U]`, for example errors of each utterance.
-        under: `[U]`, for example words of each utterance; ones make it a mean.
+        under: `[U]`, for example words of each utterance; ones make it a mean. Utterances without
+            any are left out, since they tell nothing of a rate.
+
+    Returns:
+        None where no utterance is left.
     """
-    if not len(over) or under.sum() <= 0:
+    usable = under > 0
+    over, under = over[usable], under[usable]
+    if not len(over):
         return None
     value = float(over.sum() / under.sum())
     low = high = None
@@ -89,14 +95,12 @@ def ratio_estimate(over: NDArray[np.float64], under: NDArray[np.float64]) -> Est
 
 
 def _interval(over: NDArray[np.float64], under: NDArray[np.float64]) -> tuple[float, float]:
-    kept = under > 0  # so that no resample can be all of nothing
-    if np.ptp(over[kept] / under[kept]) == 0 and kept.all():
+    if np.ptp(over / under) == 0:
         value = float(over.sum() / under.sum())
         return value, value
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return bootstrap_interval(
-            (over, under), lambda over, under, axis: over.sum(axis) / under.sum(axis)
-        )
+    return bootstrap_interval(
+        (over, under), lambda over, under, axis: over.sum(axis) / under.sum(axis)
+    )
 
 
 def bootstrap_interval(

@@ -100,6 +100,7 @@ def test_sound_that_is_gone_is_a_line_and_no_player(
         (("--ablation", "nowhere"), "nowhere/ablation.json cannot be read"),
         (("--runtime", "eval/scores.json"), "has no `cells`: give runtime.json"),
         (("--mos", "eval/scores.parquet"), "is no JSON: give mos.json"),
+        (("--mos", "eval/scores.json"), "has no `krippendorff_alpha`: give mos.json"),
     ],
 )
 def test_what_is_no_input_is_one_sentence(

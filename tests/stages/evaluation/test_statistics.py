@@ -54,6 +54,15 @@ def test_nothing_counted_is_no_value() -> None:
     assert ratio_estimate(np.zeros(3), np.zeros(3)) is None
 
 
+def test_what_counts_nothing_is_left_out_of_a_rate() -> None:
+    found = ratio_estimate(np.array([1.0, 2.0, 3.0]), np.array([0.0, 5.0, 5.0]))
+    assert found is not None
+    assert (found.low, found.value, found.high, found.utterances) == (0.4, 0.5, 0.6, 2)
+    alone = ratio_estimate(np.array([1.0, 2.0]), np.array([0.0, 5.0]))
+    assert alone is not None
+    assert (alone.low, alone.value, alone.high, alone.utterances) == (None, 0.4, None, 1)
+
+
 def test_a_metric_needs_all_of_its_scores() -> None:
     assert has_metric({"x": 0.0}, MEAN)
     assert not has_metric({"x": None}, MEAN)
