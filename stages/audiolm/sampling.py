@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.errors import DataMismatch
-from stages.soundstorm.randomness import choose
+from stages.soundstorm.randomness import COLDEST, choose
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Sampling:
     """How to choose."""
 
     temperature: float = 1.0
-    """Divides the logits; 0 takes the likeliest token."""
+    """Divides the logits; 0, or less than `COLDEST`, takes the likeliest token."""
 
     top_k: int | None = None
     """Choose among so many of the likeliest; all if None."""
@@ -48,7 +48,7 @@ def sample(logits: Tensor, quantiles: Tensor, sampling: Sampling) -> Tensor:
     Returns:
         `[B]` int64.
     """
-    if sampling.temperature == 0.0:
+    if sampling.temperature < COLDEST:
         return logits.argmax(dim=-1)
     weights = (logits / sampling.temperature).softmax(dim=-1)
     if sampling.top_k is not None and sampling.top_k < weights.shape[-1]:

@@ -22,7 +22,7 @@ from stages.soundstorm.guidance import (
     runs_a_pass,
 )
 from stages.soundstorm.network import SoundStorm
-from stages.soundstorm.randomness import choose, row_noise
+from stages.soundstorm.randomness import COLDEST, choose, row_noise
 from stages.soundstorm.schedule import Term, masked_after, noise_multiplier, terms
 
 
@@ -333,12 +333,12 @@ def _sample(logits: Tensor, quantiles: Tensor, temperature: float) -> Tensor:
     Args:
         logits: `[B, K, C]`.
         quantiles: `[B, K]` in [0, 1).
-        temperature: divides the logits; 0 takes the largest.
+        temperature: divides the logits; less than `COLDEST`, as 0, takes the largest.
 
     Returns:
         `[B, K]` int64.
     """
-    if temperature == 0.0:
+    if temperature < COLDEST:
         return logits.argmax(dim=-1)
     return choose((logits / temperature).softmax(dim=-1), quantiles)
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+COLDEST = 1e-20
+"""The least temperature to divide logits by: by less, float32 could overflow. Below it all are 0,
+since the likeliest has all of the distribution but for ties."""
+
 _SMALLEST = 2.0**-60
 
 

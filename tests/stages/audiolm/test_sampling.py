@@ -41,6 +41,13 @@ def test_one_likeliest_is_greedy() -> None:
         assert torch.equal(chosen, sample(logits, torch.rand(50), Sampling(temperature=0.0)))
 
 
+@pytest.mark.parametrize("temperature", [1e-19, 1e-21, 1e-38, 1e-46, 5e-324])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    logits = 100 * torch.randn(50, 9)
+    chosen = sample(logits, torch.rand(50), Sampling(temperature=temperature))
+    assert torch.equal(chosen, logits.argmax(dim=-1))
+
+
 def test_frequencies() -> None:
     logits = torch.tensor([2.0, 0.0, 1.0, -1.0])
     quantiles = torch.rand(20_000, generator=torch.Generator().manual_seed(0))

@@ -136,6 +136,19 @@ def test_greedy_needs_no_seed(network: SoundStorm, make_requests) -> None:  # ty
     assert same(*results)
 
 
+@pytest.mark.parametrize("temperature", [1e-38, 5e-324])
+def test_a_tiny_temperature_takes_the_likeliest(  # type: ignore[no-untyped-def]
+    network: SoundStorm, make_requests, temperature: float
+) -> None:
+    requests = make_requests(LENGTHS, PROMPTS)
+    tiny, zero = (
+        decode(network, requests, DecodeOptions(iterations=(4, 4, 4), temperature=value))
+        for value in (temperature, 0.0)
+    )
+    for one, other in zip(tiny, zero, strict=True):
+        assert torch.equal(one.acoustic, other.acoustic)
+
+
 def test_samples_follow_the_network(make_network) -> None:  # type: ignore[no-untyped-def]
     """First-pass candidates over many seeds are distributed as the logits say."""
     network = make_network(levels=1, sharpness=2.0)
