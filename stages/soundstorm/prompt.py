@@ -90,11 +90,16 @@ def voice_prompt(
         raise DataMismatch(f"{where} is no prompt: {failure}") from None
     ratio = rate / semantic_rate  # each `denominator` semantic frames are `numerator` acoustic
     units = min(len(semantic) // ratio.denominator, len(acoustic) // ratio.numerator)
+    if units == 0:
+        raise DataMismatch(f"{where} is too short to be a prompt: it gives not one whole frame")
     if seconds is not None:
         units = min(units, int(seconds * rate / ratio.numerator))
+        if units == 0:
+            raise DataMismatch(
+                f"{float(seconds):g} s are too short a prompt: they hold not one whole frame, of "
+                f"{float(ratio.numerator / rate):g} s"
+            )
     frames = units * ratio.numerator
-    if frames == 0:
-        raise DataMismatch(f"{where} is too short to be a prompt: it gives not one whole frame")
     return VoicePrompt(
         semantic=np.asarray(semantic[: units * ratio.denominator], dtype=np.int64),
         aligned=aligned[:frames],

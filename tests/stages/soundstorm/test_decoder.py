@@ -208,6 +208,19 @@ def test_voice_refusals(model: SoundStormModel, row: Row, sentence: str) -> None
         voice_prompt(model, row, seconds=None, keep=False, where="voice.wav")
 
 
+def test_says_whether_a_voice_or_its_seconds_are_too_short(model: SoundStormModel) -> None:
+    """At 50 and 75 Hz whole frames of both kinds end every 0.04 s."""
+    for voice, sentence in (
+        (
+            make_row("a", 50, 75),
+            "^0.03 s are too short a prompt: .* not one whole frame, of 0.04 s$",
+        ),
+        (make_row("a", 1, 1), "^voice.wav is too short"),
+    ):
+        with pytest.raises(DataMismatch, match=sentence):
+            voice_prompt(model, voice, seconds=Fraction("0.03"), keep=False, where="voice.wav")
+
+
 def test_refuses_tokens_of_others(model: SoundStormModel) -> None:
     plain, prompted = make_stage(model), make_stage(model, OwnPrompt(seconds=Fraction(1)))
     plain.check(provenance(SEMANTIC), "in")
