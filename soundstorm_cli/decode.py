@@ -89,7 +89,7 @@ def decode(
         typer.Option(
             "--fine",
             help="The folder that train --model audiolm-fine wrote; with the coarse stage of mini "
-            "its own by default, and not needed for coarse --levels alone.",
+            "its own by default, and not read for coarse --levels alone.",
         ),
     ] = None,
     iterations: Annotated[
@@ -97,7 +97,7 @@ def decode(
         typer.Option(
             "--iterations",
             help="Passes of each level, coarse first; the last term repeats. 1 is greedy; 1x4 is "
-            "one pass for four levels together (docs/passes.md).",
+            "one pass for four levels together (docs/passes.md); at most 10,000 a level.",
         ),
     ] = "16,1",
     levels: Annotated[
@@ -202,7 +202,9 @@ def decode(
 
     target = resolve_output(output)
     refuse_json_with_stream(target, as_json=as_json)
-    _check_method(context, method)
+    given = _given(context)
+    _check_method(given, method)
+    _check_prompt(given, prompt)
     part = parse_shard(shard) if shard else None
     seconds = parse_seconds(prompt_seconds, "--prompt-seconds")
     if trace is not None and not trace.endswith(".parquet"):
@@ -259,15 +261,34 @@ def decode(
     finish_rows(NAME, result, keep_going=keep_going, as_json=as_json, quiet=quiet)
 
 
-def _check_method(context: typer.Context, method: str) -> None:
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options on the command line; the environment may name models anyway."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def _check_method(given: set[str], method: str) -> None:
     """Refuse a method that is none, and options of the other method."""
     if method not in OWN_OPTIONS:
         raise DataMismatch(f"--method {method} is neither of {' and '.join(OWN_OPTIONS)}")
     for other, names in OWN_OPTIONS.items():
         for name in names:
-            given = context.get_parameter_source(name)  # the environment may name a model anyway
-            if other != method and given is not None and given.name == "COMMANDLINE":
+            if other != method and name in given:
                 raise DataMismatch(f"--{name} goes with --method {other}, not with {method}")
+
+
+def _check_prompt(given: set[str], prompt: str | None) -> None:
+    """Refuse options of a voice where there is none, and of a recording where it is in shards."""
+    from stages.shards.reader import is_token_set
+
+    if prompt is None and given & {"keep_prompt", "prompt_row", "codec", "kmeans"}:
+        raise DataMismatch(
+            "--keep-prompt, --prompt-row, --codec and --kmeans go with --prompt: name a voice"
+        )
+    if prompt is not None and is_token_set(prompt) and given & {"codec", "kmeans"}:
+        raise DataMismatch(
+            f"--codec and --kmeans are for a recording as --prompt, and {prompt} holds tokens"
+        )
 
 
 def _refuse_as_trace(trace: str, source: RowSource, *, prompt: str | None, output: str) -> None:

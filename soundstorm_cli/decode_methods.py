@@ -84,10 +84,11 @@ def soundstorm_decoder(
         compiled=compiled,
     )
     count = asked.level_count(model)
+    limited = count < model.levels
     options = DecodeOptions(
-        iterations=parse_iterations(iterations, count),
+        iterations=parse_iterations(iterations, count, limited=limited),
         temperature=asked.temperature,
-        guidance=parse_guidance(guidance, count),
+        guidance=parse_guidance(guidance, count, limited=limited),
         seed=asked.seed,
     )
     prompt = asked.make_prompt(model)
@@ -107,7 +108,8 @@ def audiolm_decoder(asked: Asked, coarse_folder: str, fine_folder: str | None) -
     Args:
         asked: of both methods.
         coarse_folder: of the coarse stage, or `mini`.
-        fine_folder: of the fine stage; None for none but beside `mini`.
+        fine_folder: of the fine stage, which is read where the levels need it; None for none but
+            beside `mini`.
 
     Raises:
         DataMismatch: if there are no such models, or the levels need a fine stage.
@@ -124,15 +126,15 @@ def audiolm_decoder(asked: Asked, coarse_folder: str, fine_folder: str | None) -
     device = torch.device(asked.place)
     coarse = from_model_file(model_folder(coarse_folder, "audiolm-coarse"), CoarseConfig, device)
     fine = None
-    if fine_folder is None and coarse_folder == MINI:
-        fine_folder = MINI
-    if fine_folder is not None:
+    if asked.levels is None or asked.levels > coarse.config.levels:
+        if fine_folder is None and coarse_folder == MINI:
+            fine_folder = MINI
+        if fine_folder is None:
+            raise DataMismatch(
+                f"--method audiolm needs --fine for more levels than the {coarse.config.levels} "
+                f"that {coarse_folder} makes"
+            )
         fine = from_model_file(model_folder(fine_folder, "audiolm-fine"), FineConfig, device)
-    elif asked.levels is None or asked.levels > coarse.config.levels:
-        raise DataMismatch(
-            f"--method audiolm needs --fine for more levels than the {coarse.config.levels} that "
-            f"{coarse_folder} makes"
-        )
     for stage in (coarse, fine):
         if stage is not None:
             to_precision(stage.network, asked.precision, device)
@@ -161,13 +163,11 @@ def prompt_for(
         keep: whether it stays in the output.
 
     Raises:
-        DataMismatch: if options want a voice and none is named, or it cannot be had.
+        DataMismatch: if the voice cannot be had.
     """
     from stages.soundstorm.prompt import OwnPrompt, voice_prompt
 
     if voice.path is None:
-        if keep or voice.row is not None:
-            raise DataMismatch("--keep-prompt and --prompt-row go with --prompt: name a voice")
         return OwnPrompt(seconds=seconds) if seconds is not None else None
     row = load_voice(model, voice)
     return voice_prompt(model, row, seconds=seconds, keep=keep, where=voice.path)

@@ -24,6 +24,7 @@ from stages.semantic.rates import align_semantic
 from stages.shards.provenance import Provenance
 from stages.shards.row_stage import RowResult, RowStage
 from stages.shards.rows import PROMPT_FRAMES, SEMANTIC, Row
+from stages.soundstorm.row_decoder import continued
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,8 @@ class Speaker(RowStage):
     their voice: the frames whose centre lies within the semantic tokens that are kept. Later ones
     are dropped, for they are not of what now follows. `prompt_frames` counts them all, which says
     that the row's acoustic tokens are given and its semantic tokens go on after them
-    (`stages.soundstorm.row_decoder.continued`). `text` becomes null: the row says other words.
+    (`stages.soundstorm.row_decoder.continued`); such a row can be continued again. `text` becomes
+    null: the row says other words.
     """
 
     name = "generate-semantic"
@@ -189,7 +191,7 @@ class Speaker(RowStage):
         text = {"text": None} if "text" in row else {}
         if semantic is None or len(semantic) == 0:
             raise RowFailure("the row has no semantic tokens to continue")
-        if acoustic is not None and self._acoustic_rate is not None:
+        if acoustic is not None and self._acoustic_rate is not None and not continued(row):
             align_semantic(semantic, self._rate, len(acoustic), self._acoustic_rate)
         if self._options.prompt_seconds is not None:
             semantic = semantic[: max(1, int(self._options.prompt_seconds * self._rate))]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from stages.errors import DataMismatch
+from stages.soundstorm.schedule import refuse_more_levels
 
 Guidance = float | tuple[float, ...]
 """Of all levels alike, or of each, coarse first, of which the last repeats."""
@@ -35,13 +36,16 @@ def check_guidance(guidance: Guidance) -> None:
             raise DataMismatch(f"a guidance of {value} is not 0 or more")
 
 
-def parse_guidance(text: str, levels: int, *, option: str = "--guidance") -> Guidance:
+def parse_guidance(
+    text: str, levels: int, *, option: str = "--guidance", limited: bool = False
+) -> Guidance:
     """Read one number for all levels, or one a level; the last repeats for the levels after it.
 
     Args:
         text: such as `2`, or `2,2,1` to guide the first two levels alone.
         levels: Q.
         option: what the user wrote it after, for messages.
+        limited: whether the model makes more levels than these, for messages.
 
     Returns:
         What decodes alike is the same: `2.0` of `2,2` as well, `(2.0, 1.0)` of `2,1,1`.
@@ -57,10 +61,7 @@ def parse_guidance(text: str, levels: int, *, option: str = "--guidance") -> Gui
             "2,2,1"
         ) from None
     check_guidance(tuple(values))
-    if len(values) > levels:
-        raise DataMismatch(
-            f"{option} {text} names {len(values)} levels while the model makes {levels}"
-        )
+    refuse_more_levels(f"{option} {text}", len(values), levels, limited=limited)
     while len(values) > 1 and values[-1] == values[-2]:
         values.pop()
     return values[0] if len(values) == 1 else tuple(values)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from stages.errors import DataMismatch
 
 PAPER_ITERATIONS = "16,1"
+MOST_PASSES = 10_000
+"""Of a level: all random numbers of a row are drawn beforehand, and more frames it hardly has."""
 
 
 def masked_after(tokens: int, iteration: int, iterations: int) -> int:
@@ -72,7 +74,9 @@ def terms(iterations: Sequence[int]) -> list[Term]:
     ]
 
 
-def parse_iterations(text: str, levels: int, *, option: str = "--iterations") -> tuple[int, ...]:
+def parse_iterations(
+    text: str, levels: int, *, option: str = "--iterations", limited: bool = False
+) -> tuple[int, ...]:
     """Read the passes of each level; the last term repeats for the levels after it.
 
     Args:
@@ -80,12 +84,14 @@ def parse_iterations(text: str, levels: int, *, option: str = "--iterations") ->
             pass for each four further levels together, and for the fewer that are left at the end.
         levels: Q.
         option: what the user wrote it after, for messages.
+        limited: whether the model makes more levels than these, for messages.
 
     Returns:
         Q numbers as `terms` takes them: 0 where a level has no passes of its own.
 
     Raises:
-        DataMismatch: if it is no list of such terms, or names more levels than there are.
+        DataMismatch: if it is no list of such terms, or names more levels than there are, or more
+            than `MOST_PASSES` of one.
     """
     found = [_term(part) for part in text.split(",")]
     if min(map(min, found)) < 1:
@@ -93,14 +99,30 @@ def parse_iterations(text: str, levels: int, *, option: str = "--iterations") ->
             f"{option} {text} is no list of passes a level, each at least 1, such as "
             f"{PAPER_ITERATIONS}, or {PAPER_ITERATIONS}x4 for one pass for each four levels"
         )
+    if max(passes for passes, _ in found) > MOST_PASSES:
+        raise DataMismatch(f"{option} {text} has more than {MOST_PASSES} passes of a level")
     named = sum(count for _, count in found)
-    if named > levels:
-        raise DataMismatch(f"{option} {text} names {named} levels while the model makes {levels}")
+    refuse_more_levels(f"{option} {text}", named, levels, limited=limited)
     passes, count = found[-1]
     while named < levels:
         found.append((passes, min(count, levels - named)))
         named += found[-1][1]
     return tuple(number for passes, count in found for number in (passes, *[0] * (count - 1)))
+
+
+def refuse_more_levels(given: str, named: int, levels: int, *, limited: bool) -> None:
+    """DataMismatch where an option names more levels than are made.
+
+    Args:
+        given: the option and its value.
+        named: how many levels it names.
+        levels: how many are to be made.
+        limited: whether the model makes more than those.
+    """
+    if named > levels:
+        wanted = "1 level is" if levels == 1 else f"{levels} levels are"
+        made = f"{wanted} to be made" if limited else f"the model makes {levels}"
+        raise DataMismatch(f"{given} names {named} levels while {made}")
 
 
 def _term(part: str) -> tuple[int, int]:

@@ -158,6 +158,15 @@ def test_coarse_levels_alone(
     result = command(*coarse, "--levels", 3, "-o", tmp_path / "out")
     assert result.code == 0, result.err
     assert {row["acoustic"].shape[1] for row in read(tmp_path / "out").values()} == {3}
+    # What is not needed is not read, nor asked of a prompt.
+    alone = [*coarse, "--levels", 4, "--fine", tmp_path / "none"]
+    result = command(*alone, "-o", tmp_path / "four")
+    assert result.code == 0, result.err
+    with open_rows(str(tmp_path / "four")) as source:
+        assert set(source.provenance.stages[-1].models) == {"audiolm-coarse"}
+    alone[1] = tmp_path / "four"
+    result = command(*alone, "--prompt-seconds", 0.2, "-o", tmp_path / "on")
+    assert result.code == 0, result.err
     refused = command(*coarse, "--levels", 5, "-o", tmp_path / "more")
     assert refused.code == 2
     assert "needs --fine for more levels than the 4" in refused.err

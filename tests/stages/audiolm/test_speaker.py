@@ -74,6 +74,22 @@ def test_goes_on_after_what_there_is(make_speaker: Callable[..., Speaker]) -> No
     assert result["prompt_frames"] == 26
 
 
+def test_goes_on_after_itself(make_speaker: Callable[..., Speaker]) -> None:
+    """Its own rows have more semantic than acoustic tokens, and say so."""
+    row = make_row("a", 13, 27)
+    first = row | good(run(make_speaker(), [row])[0])
+    second = good(run(make_speaker(), [first])[0])
+    assert len(second["semantic"]) == 73
+    assert np.array_equal(second["semantic"][:43], first["semantic"])
+    assert np.array_equal(second["acoustic"], row["acoustic"][:26])
+    assert second["prompt_frames"] == 26
+    cut = good(run(make_speaker(prompt_seconds=Fraction(1, 5)), [first])[0])
+    assert np.array_equal(cut["acoustic"], row["acoustic"][:10])
+    assert cut["prompt_frames"] == 10
+    (failure,) = run(make_speaker(), [first | {"prompt_frames": 10}])
+    assert "not of one utterance" in str(failure)
+
+
 def test_a_shorter_prompt(make_speaker: Callable[..., Speaker]) -> None:
     row = make_row("a", 13, 25)
     result = good(run(make_speaker(prompt_seconds=Fraction(1, 5)), [row])[0])

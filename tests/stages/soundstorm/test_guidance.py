@@ -50,6 +50,11 @@ def test_what_cannot_be_is_one_sentence(text: str, sentence: str) -> None:
         parse_guidance(text, 3)
 
 
+def test_tells_a_limit_from_what_the_model_makes() -> None:
+    with pytest.raises(DataMismatch, match="names 3 levels while 2 levels are to be made"):
+        parse_guidance("2,2,1", 2, limited=True)
+
+
 def test_each_level_is_checked() -> None:
     with pytest.raises(DataMismatch, match="a guidance of inf"):
         check_guidance((1.0, float("inf")))

@@ -103,3 +103,16 @@ def test_what_is_written_is_read_as_it_was(first: int, further: list[int]) -> No
 def test_refuses_other_words(text: str) -> None:
     with pytest.raises(DataMismatch, match="--iterations"):
         parse_iterations(text, 3)
+
+
+def test_passes_have_a_bound() -> None:
+    assert parse_iterations("10000", 1) == (10_000,)
+    for text in ("1,10001", "99999999999999999999,1"):
+        with pytest.raises(DataMismatch, match=f"^--iterations {text} has more than 10000 passes"):
+            parse_iterations(text, 3)
+
+
+def test_tells_a_limit_from_what_the_model_makes() -> None:
+    for limited, why in ((False, "the model makes 3"), (True, "3 levels are to be made")):
+        with pytest.raises(DataMismatch, match=f"names 4 levels while {why}$"):
+            parse_iterations("1,1,1,1", 3, limited=limited)
