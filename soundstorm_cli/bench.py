@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -120,19 +121,22 @@ def bench(
         levels=_numbers(levels, "--levels"),
         iterations=list(dict.fromkeys(iterations or (PAPER_ITERATIONS,))),
     )
+    device = pick_device(device)
+    if output is not None:
+        _require_writable(Path(output))
     found = run_bench(
         choice,
         Limits(budget=budget_seconds, repeats=repeats),
-        device=pick_device(device),
+        device=device,
         threads=threads,
         tell=lambda result: _tell(result, quiet=quiet),
     )
-    if output is not None:
-        _write(found, Path(output), quiet=quiet)
     if not as_json and not (quiet and output is not None):
         from stages.speed.tables import bench_markdown
 
-        print(bench_markdown(found))
+        print(bench_markdown(found), flush=True)  # before anything can go wrong in writing
+    if output is not None:
+        _write(found, Path(output), quiet=quiet)
     finish(
         found.to_json() | {"output": output},
         failed=found.failed,
@@ -141,8 +145,20 @@ def bench(
     )
 
 
+def _require_writable(folder: Path) -> None:
+    """Make the folder, and a file in it that goes at once: measuring may take hours."""
+    from stages.shards.writer import cannot_write
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
 def _write(found: Bench, folder: Path, *, quiet: bool) -> None:
-    """The files; without matplotlib there is no picture."""
+    """The files; a picture that is not drawn leaves none of an earlier run's behind."""
     from stages.shards.writer import atomic_path
     from stages.speed.tables import bench_markdown
 
@@ -151,6 +167,8 @@ def _write(found: Bench, folder: Path, *, quiet: bool) -> None:
     with atomic_path(folder / MARKDOWN_NAME) as path:
         path.write_text(bench_markdown(found) + "\n")
     if find_spec("matplotlib") is None:
+        for name in (ROOFLINE_NAME, GROWTH_NAME):
+            (folder / name).unlink(missing_ok=True)
         say(
             f"{NAME}: no {ROOFLINE_NAME} and no {GROWTH_NAME}: matplotlib is not installed "
             "(pip install 'soundstorm[eval]')",
@@ -164,6 +182,7 @@ def _write(found: Bench, folder: Path, *, quiet: bool) -> None:
         (draw_growth, GROWTH_NAME, "no two cells differ in length, batch or levels alone"),
     ):
         if not draw(found, folder / name):
+            (folder / name).unlink(missing_ok=True)
             say(f"{NAME}: no {name}: {lack}", quiet=quiet)
 
 

@@ -69,10 +69,39 @@ def test_the_whole_goes_to_standard_output_as_json(
     assert at_once[1]["threads"] == 1
 
 
+@pytest.mark.parametrize("below", ["", "b/c"])
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(
+    below: str, command: Command, at_once: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    target = tmp_path / "file" / below
+    outcome = command("bench", "vocode", *SMALL, "-o", target)
+    assert outcome.code == 1
+    assert outcome.err.startswith(f"soundstorm: {target} cannot be written (")
+    assert outcome.err.count("\n") == 1
+    assert not at_once
+
+
+def test_tables_are_shown_even_if_they_cannot_be_written(
+    command: Command, at_once: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "bench.json").mkdir()
+    outcome = command("bench", "vocode", *SMALL, "-o", tmp_path)
+    assert outcome.code == 1
+    assert f"{tmp_path / 'bench.json'} cannot be written (" in outcome.err
+    assert "it broke off" in outcome.out
+
+
+def leave_pictures(folder: Path) -> None:
+    for name in ("roofline.png", "growth.png"):
+        (folder / name).write_bytes(b"of an earlier run")
+
+
 def test_pictures_need_something_to_draw(
     command: Command, at_once: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
+    leave_pictures(tmp_path)
     outcome = command("bench", "vocode", *SMALL, "-o", tmp_path)
     assert "bench: no roofline.png: nothing that was measured" in outcome.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md"]
@@ -85,6 +114,7 @@ def test_without_matplotlib_there_is_no_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("soundstorm_cli.bench.find_spec", lambda name: None)
+    leave_pictures(tmp_path)
     outcome = command("bench", "vocode", *SMALL, "-o", tmp_path)
     assert "matplotlib is not installed" in outcome.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md"]
