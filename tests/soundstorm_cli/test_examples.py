@@ -75,6 +75,20 @@ def test_the_slurm_array_makes_one_whole_set(workplace, corpus, pipeline) -> Non
     assert all(row["acoustic"] is not None and row["semantic"] is not None for row in rows)
 
 
+def test_a_task_of_the_slurm_array_that_is_run_again_does_its_own_share(workplace: Path) -> None:
+    (workplace / "bin" / "soundstorm").write_text('#!/bin/sh\necho "$@" >> told\n')
+    run(
+        ["bash", "examples/slurm/tokenize.sbatch", "corpus", "tokens"],
+        workplace,
+        SLURM_ARRAY_TASK_ID="5",
+        SLURM_ARRAY_TASK_COUNT="1",
+        SHARES="64",
+        KMEANS="kmeans",
+    )
+    told = (workplace / "told").read_text().splitlines()
+    assert [line.rsplit(" ", 2)[1:] for line in told] == [["--shard", "5/64"]] * 2
+
+
 def test_the_models_that_ship_speak(workplace: Path) -> None:
     run(
         ["make", "-f", "examples/mini/Makefile", "vocode", "OUT=out", "PROMPT=2",
