@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from soundstorm_cli.common import JsonOption
+from stages.errors import DataMismatch
+
+TAKES = "a shard, a folder of shards, a k-means, a model, a run, or -"
 
 
 def inspect(
-    path: Annotated[
-        str, typer.Argument(help="A shard, a folder of shards, a k-means, a model, a run, or -.")
-    ],
+    path: Annotated[str, typer.Argument(help=f"{TAKES.capitalize()}.")],
     as_json: JsonOption = False,
 ) -> None:
     """Say what a shard, a set of shards, a k-means or a model is, and where it came from.
@@ -26,11 +28,22 @@ def inspect(
     if path != "-" and (Path(path) / CONFIG_NAME).exists():
         description = _describe_model(Path(path))
     else:
+        _require_something(path)
         description = _describe_rows(path)
     if as_json:
         print(json.dumps(description, ensure_ascii=False))
         return
     _print_description(description)
+
+
+def _require_something(path: str) -> None:
+    """Refuse what is no model and can be no shards, since readers of shards name only those."""
+    from stages.shards.reader import is_token_set
+
+    if path != "-" and not Path(path).exists() and not has_magic(path):
+        raise DataMismatch(f"{path} does not exist: give {TAKES}")
+    if Path(path).is_dir() and not is_token_set(path):
+        raise DataMismatch(f"{path} holds neither shards nor a model: give {TAKES}")
 
 
 def _describe_model(folder: Path) -> dict[str, Any]:
