@@ -185,6 +185,7 @@ class _Run:
 
     def _one_shard(self, path: Path, unit: WorkUnit, failures: Path, fingerprint: str) -> int:
         require_writable(path.parent)
+        self._seen.clear()  # other shards have other ids: their source looked
         log = FailureLog(failures, part=unit.name)
         batches = []
         for batch in unit.batches():
