@@ -96,8 +96,8 @@ def voice_prompt(
         units = min(units, int(seconds * rate / ratio.numerator))
         if units == 0:
             raise DataMismatch(
-                f"{float(seconds):g} s are too short a prompt: they hold not one whole frame, of "
-                f"{float(ratio.numerator / rate):g} s"
+                f"--prompt-seconds {float(seconds):g} is too short: it gives not one whole frame, "
+                f"of {float(ratio.numerator / rate):g} s"
             )
     frames = units * ratio.numerator
     return VoicePrompt(

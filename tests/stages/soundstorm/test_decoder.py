@@ -213,7 +213,7 @@ def test_says_whether_a_voice_or_its_seconds_are_too_short(model: SoundStormMode
     for voice, sentence in (
         (
             make_row("a", 50, 75),
-            "^0.03 s are too short a prompt: .* not one whole frame, of 0.04 s$",
+            "^--prompt-seconds 0.03 is too short: .* one whole frame, of 0.04 s$",
         ),
         (make_row("a", 1, 1), "^voice.wav is too short"),
     ):
