@@ -6,7 +6,6 @@ levels, as passes have one (`schedule.py`). `docs/passes.md` says what either is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from stages.errors import DataMismatch
@@ -16,6 +15,9 @@ Guidance = float | tuple[float, ...]
 """Of all levels alike, or of each, coarse first, of which the last repeats."""
 
 UNGUIDED = 1.0
+
+_MOST = 1_000.0
+"""Far beyond what is of use; logits times much more are no numbers."""
 
 
 def guidance_at(guidance: Guidance, level: int) -> float:
@@ -32,8 +34,10 @@ def runs_a_pass(guidance: Guidance, levels: Iterable[int]) -> int:
 def check_guidance(guidance: Guidance) -> None:
     """DataMismatch if it is no guidance."""
     for value in _values(guidance):
-        if not 0.0 <= value < math.inf:
+        if not 0.0 <= value:
             raise DataMismatch(f"a guidance of {value} is not 0 or more")
+        if value > _MOST:
+            raise DataMismatch(f"a guidance of {value:g} is beyond {_MOST:g}: 1 to 3 is of use")
 
 
 def parse_guidance(

@@ -42,6 +42,7 @@ def test_the_last_repeats() -> None:
         ("2;1", "neither a number, such as 2, nor a list of one a level"),
         ("2,-1", "a guidance of -1.0 is not 0 or more"),
         ("nan", "a guidance of nan is not 0 or more"),
+        ("1e39", r"a guidance of 1e\+39 is beyond 1000"),
         ("2,2,2,1", "--guidance 2,2,2,1 names 4 levels while the model makes 3"),
     ],
 )
