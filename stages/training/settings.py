@@ -15,6 +15,8 @@ from stages.errors import DataMismatch
 PRECISIONS = ("float32", "bfloat16")
 SAVED_PRECISIONS = ("float32", "float16", "int8")
 DECAYS = ("exponential", "linear")
+OPTION = "option"
+"""In a field's metadata: the command's option that alone sets it, and no file of settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +83,10 @@ class DataSettings:
 class TrainingSettings:
     """All that decides what a run computes; a run resumes only under the same settings."""
 
-    model: str
+    model: str = field(metadata={OPTION: "--model"})
     """Which task: `soundstorm`, `codec`, `consistency`, ..."""
 
-    preset: str
+    preset: str = field(metadata={OPTION: "--preset"})
     """Where the values came from, before TOML and flags changed some."""
 
     seed: int = 0
@@ -167,14 +169,22 @@ def overlay(
         prefix: the dotted name of `base` itself.
 
     Raises:
-        DataMismatch: naming a key that does not exist, or whose value has the wrong type.
+        DataMismatch: naming a key that does not exist, that only an option sets, or whose value
+            has the wrong type.
     """
     hints = get_type_hints(type(base))
+    options = {
+        f.name: f.metadata[OPTION]
+        for f in dataclasses.fields(base)  # type: ignore[arg-type]
+        if OPTION in f.metadata
+    }
     values: dict[str, Any] = {}
     for key, value in changes.items():
         name = f"{prefix}{key}"
+        if key in options:
+            raise DataMismatch(f"{where}: {name} is not a setting: use {options[key]} {value}")
         if key not in hints:
-            known = ", ".join(f"{prefix}{hint}" for hint in sorted(hints))
+            known = ", ".join(f"{prefix}{hint}" for hint in sorted(hints.keys() - options))
             raise DataMismatch(f"{where}: there is no setting {name}; there are {known}")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
@@ -257,10 +267,16 @@ def require_same_settings(ours: Mapping[str, Any], saved: Mapping[str, Any], *, 
     """Refuse to go on with a run under other settings.
 
     Raises:
-        DataMismatch: naming the first setting that differs.
+        DataMismatch: naming the model or the preset if it differs, of which other differences
+            follow, else the first setting that does.
     """
     now, then = dict(flatten(ours)), dict(flatten(saved))
-    for name in sorted(now.keys() | then.keys()):
+    if now.get("model") != then.get("model"):
+        raise DataMismatch(
+            f"{run} holds a run of {then.get('model')}, not of {now.get('model')}: use "
+            f"--model {then.get('model')} to resume it, or another -o"
+        )
+    for name in sorted(now.keys() | then.keys(), key=lambda name: (name != "preset", name)):
         if now.get(name) != then.get(name):
             raise DataMismatch(
                 f"{run} was started with {name} = {then.get(name)!r}, not {now.get(name)!r}: "

@@ -58,6 +58,9 @@ def test_toml_and_flags_change_only_what_they_name(tmp_path: Path) -> None:
     [
         ("optimizer.lr=1", r"--set: there is no setting optimizer; there are .*optimiser"),
         ("optimiser.lr=1", r"no setting optimiser.lr; there are .*optimiser.learning_rate"),
+        ("seeds=1", r"there are batch_size, .* optimiser, precision, recipe, saved_precision, "),
+        ("preset=350m", r"^--set: preset is not a setting: use --preset 350m$"),
+        ("model=codec", r"^--set: model is not a setting: use --model codec$"),
         ("batch_size=2.5", r"batch_size must be a whole number, not 2.5"),
         ("batch_size=true", r"batch_size must be a whole number, not True"),
         ("batch_size=0", r"the setting batch_size must be at least 1"),
@@ -99,3 +102,14 @@ def test_the_first_setting_that_differs_is_named() -> None:
         DataMismatch, match=r"runs/a was started with network.layers = 3, not 4: use the same"
     ):
         require_same_settings(saved(), saved(network={"layers": 3}, seed=4), run="runs/a")
+
+
+def test_another_model_or_preset_is_named_before_what_follows_from_it() -> None:
+    mini, large = (preset("soundstorm", name).to_json() for name in ("mini", "350m"))
+    with pytest.raises(DataMismatch, match=r"was started with preset = 'mini', not '350m':"):
+        require_same_settings(large, mini, run="runs/a")
+    with pytest.raises(
+        DataMismatch,
+        match=r"^runs/a holds a run of soundstorm, not of codec: use --model soundstorm to resume",
+    ):
+        require_same_settings(preset("codec", "base").to_json(), mini, run="runs/a")
