@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,10 @@ from torch import Tensor, nn
 
 BUCKET_ELEMENTS = 1 << 24
 """Gradients are sent in pieces of 64 MiB: few enough messages, little extra memory."""
+
+PATIENCE = timedelta(days=1)
+"""How long a process waits for the others, of whom the first alone prepares the data and validates;
+torch's own 10 or 30 minutes would end the run. A process that dies is torchrun's to notice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,7 @@ def join_processes(device: str) -> Iterator[Processes]:
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(torch.device(device))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
         yield Processes(rank=dist.get_rank(), world=world)
     finally:
