@@ -5,7 +5,9 @@ python scripts/plot_spectrograms.py OUT.png recording=a.opus codec=b.wav soundst
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
 import matplotlib as mpl
 
@@ -14,21 +16,22 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from soundstorm_cli.common import say
 from stages.audio.reading import read_audio
+from stages.errors import SoundStormError
 
 RATE = 16_000
 WINDOW, HOP = 512, 128
 
 
-def main(target: str, systems: list[str]) -> None:
-    """Write a picture with a row for each `name=path`, all on one scale of 80 dB."""
-    named = [system.split("=", 1) for system in systems]
-    sounds = [read_audio(path, sample_rate=RATE).samples[0] for _, path in named]
+def draw(target: Path, systems: list[tuple[str, str]]) -> None:
+    """Write a picture with a row for each name and path, all on one scale of 80 dB."""
+    sounds = [read_audio(path, sample_rate=RATE).samples[0] for _, path in systems]
     seconds = max(map(len, sounds)) / RATE
     figure, axes = plt.subplots(
-        len(named), 1, figsize=(9, 1.7 * len(named) + 0.5), sharex=True, squeeze=False
+        len(systems), 1, figsize=(9, 1.7 * len(systems) + 0.5), sharex=True, squeeze=False
     )
-    for (name, _), samples, axis in zip(named, sounds, axes[:, 0], strict=True):
+    for (name, _), samples, axis in zip(systems, sounds, axes[:, 0], strict=True):
         axis.specgram(
             samples + 1e-7 * np.random.default_rng(0).standard_normal(len(samples)),
             NFFT=WINDOW, Fs=RATE / 1000, noverlap=WINDOW - HOP, cmap="magma", vmin=-100, vmax=-20,
@@ -42,7 +45,29 @@ def main(target: str, systems: list[str]) -> None:
     figure.savefig(target, dpi=80)
 
 
+def named(system: str) -> tuple[str, str]:
+    """The two parts of `name=path`."""
+    name, equals, path = system.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{system} must be a name and a file: recording=a.opus")
+    return name, path
+
+
+def main() -> int:
+    """Read the command line and write the picture; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", metavar="OUT.png", type=Path, help="the picture to write")
+    parser.add_argument(
+        "systems", metavar="NAME=FILE", nargs="+", type=named, help="a system's name and its sound"
+    )
+    asked = parser.parse_args()
+    try:
+        draw(asked.target, asked.systems)
+    except SoundStormError as error:
+        say(f"plot_spectrograms: {error}")
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or not all("=" in system for system in sys.argv[2:]):
-        sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2:])
+    sys.exit(main())

@@ -12,11 +12,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
 from soundstorm_cli.common import say, say_failures
-from stages.errors import RowFailure, SoundStormError
+from stages.errors import DataMismatch, RowFailure, SoundStormError
 from stages.semantic.frame_pool import row_random
 from stages.shards.reader import open_rows
 from stages.shards.row_stage import RowResult, RowStage
@@ -48,8 +49,15 @@ class SemanticShuffler(RowStage):
 
 
 def shuffle(tokens: str, output: str, *, keep_seconds: Fraction, seed: int) -> RunResult:
-    """Write the shuffled set."""
+    """Write the shuffled set.
+
+    Raises:
+        DataMismatch: if it would lie where its input does.
+    """
     with open_rows(tokens) as source:
+        target = Path(output).resolve()
+        if any(target in (path.resolve(), path.resolve().parent) for path in source.files):
+            raise DataMismatch(f"{output} is the input, too: name another folder as the output")
         rate = source.provenance.require_tokens("semantic", where=tokens).frame_rate
         stage = SemanticShuffler(rate, keep_seconds=keep_seconds, seed=seed)
         return run_row_stage(stage, source, output=output)

@@ -53,3 +53,15 @@ def test_what_cannot_be_shuffled_is_told(pipeline, tmp_path: Path) -> None:
     assert done.stderr == f"shuffle-semantic: {lost}: the row has no semantic tokens to shuffle\n"
     with open_rows(str(tmp_path / "out")) as shuffled:
         assert len(list(shuffled.rows())) == len(tokens) - 1
+
+
+def test_the_input_is_not_written_over(pipeline) -> None:
+    (shard,) = Path(pipeline.full).glob("*.parquet")
+    before = shard.read_bytes()
+    for tokens, output in ((pipeline.full, pipeline.full), (shard, pipeline.full), (shard, shard)):
+        refused = run(tokens, output)
+        assert refused.returncode == 2
+        assert refused.stderr == (
+            f"shuffle-semantic: {output} is the input, too: name another folder as the output\n"
+        )
+    assert shard.read_bytes() == before
