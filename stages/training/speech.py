@@ -250,7 +250,11 @@ class SpeechWindows:
 def validation_batches(
     speech: SpeechSet, sample_rate: int, *, examples: int, seconds: float, budget_seconds: float
 ) -> list[SpeechBatch]:
-    """The first `seconds` of the first utterances, under fixed seeds."""
+    """The first `seconds` of the first utterances, each batch under the seed of its first row.
+
+    What is drawn for a row of a larger batch hangs on the others; with a budget of 0 every row is
+    alone, and what is drawn for it its own.
+    """
     reader = SpeechReader(speech, sample_rate)
     longest = int(seconds * sample_rate)
     windows = [
@@ -259,8 +263,7 @@ def validation_batches(
     ]
     parts = share(windows, rank=0, world=1, budget=max(1, int(budget_seconds * sample_rate)))
     return readable(
-        reader.batch(part, seed=derive_seed(0, "validation", index))
-        for index, part in enumerate(parts)
+        reader.batch(part, seed=derive_seed(0, "validation", part[0].seed)) for part in parts
     )
 
 

@@ -24,6 +24,8 @@ VALIDATION_SECONDS = 20.0
 class BestRQTask(SpeechTask):
     """Masked prediction of random codes."""
 
+    draws_to_validate = True
+
     def __init__(self, settings: TrainingSettings, **inputs: Any) -> None:
         """Build the network; `inputs` are `SpeechTask`'s, without the sample rate."""
         self.config = BestRQConfig.from_json(settings.network, where="the settings' network")

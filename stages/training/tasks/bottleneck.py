@@ -47,6 +47,8 @@ class BottleneckRecipe:
 class BottleneckTask(HeardTask):
     """Log-mel frames again, from few and noisy numbers, as Whisper would hear them."""
 
+    draws_to_validate = True
+
     def __init__(self, settings: TrainingSettings, **inputs: Any) -> None:
         """Build the network; `inputs` are `SpeechTask`'s, without the sample rate.
 

@@ -359,6 +359,20 @@ def test_best_rq_validates_and_can_be_loaded(make: Make, tmp_path: Path) -> None
     assert torch.equal(network.codebook, task.network.codebook)
 
 
+@pytest.mark.parametrize("model", ["best-rq", "bottleneck"])
+def test_validation_does_not_hang_on_what_goes_through_at_once(
+    make: Make, tmp_path: Path, model: str
+) -> None:
+    """Each row's masks and noise are its own."""
+    network = None
+    scores = []
+    for seconds in (0.01, 1000.0):
+        task = make(model, tmp_path / "run", micro_batch_seconds=seconds)
+        network = network or task.network.eval()
+        scores.append(task.validate(network))
+    assert scores[0] == scores[1]
+
+
 def test_a_student_learns_its_teacher_s_tokens(make: Make, tmp_path: Path) -> None:
     first = run_to(make("student", tmp_path / "a"), tmp_path / "a", 1).latest["valid/accuracy"]
     settings = {"learning_rate": 1e-2}
