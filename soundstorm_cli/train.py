@@ -51,7 +51,11 @@ def train(
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option("--init", help="A run or model whose weights to start from, or mini."),
+        typer.Option(
+            "--init",
+            help="A run or model whose weights to start from, or mini; a run that is resumed needs "
+            "it no more.",
+        ),
     ] = None,
     codec: Annotated[
         str | None,
@@ -102,7 +106,9 @@ def train(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", min=0, help="Processes that make batches: 0 for tokens, else all cores."
+            "--workers",
+            min=0,
+            help="Processes that make batches, and track pitch: 0 for tokens, else all cores.",
         ),
     ] = None,
     quiet: QuietOption = False,
@@ -110,8 +116,9 @@ def train(
 ) -> None:
     """Train a model; the same command again resumes it where it stopped.
 
-    Stops at --max-steps, --max-minutes, SIGTERM (exit 0) or Ctrl-C (exit 130), always with a
-    checkpoint and a model folder that `decode --model` takes. Under torchrun, all processes
+    Stops at --max-steps, --max-minutes, SIGTERM (exit 0) or Ctrl-C (exit 130), from the first step
+    on with a checkpoint and a model folder that `decode --model` takes; before it, while it
+    prepares the data, a signal ends it at once (exit 143 or 130). Under torchrun, all processes
     train one model.
     """
     recipe = {"codec": codec, "kmeans": kmeans, "encoder": encoder}
@@ -130,9 +137,11 @@ def train(
     limits = Limits(
         max_steps=max_steps, max_minutes=max_minutes, checkpoint_minutes=checkpoint_minutes
     )
+    stopper = Stopper(limits)  # its minutes count from here
+    reads_audio = settings.model not in ON_TOKENS
+    workers = worker_count(workers) if reads_audio else workers or 0
     _check_run_folder(run, resume)
     with ExitStack() as stack:
-        stopper = stack.enter_context(Stopper(limits))
         processes = stack.enter_context(join_processes(place))
         quiet = quiet or not processes.is_first
 
@@ -148,16 +157,15 @@ def train(
                 device=torch.device(place),
                 processes=processes,
                 warn=warn,
+                workers=workers,
             ),
         )
-        if init is not None:
-            task.initialise(model_folder(init, settings.model))
-        reads_audio = settings.model not in ON_TOKENS
         trainer = Trainer(
             task,
             run,
+            init=None if init is None else model_folder(init, settings.model),
             processes=processes,
-            workers=worker_count(workers) if reads_audio else workers or 0,
+            workers=workers,
             report=lambda step, values: say(f"step {step}  {describe(values)}", quiet=quiet),
             warn=warn,
         )
@@ -169,7 +177,10 @@ def train(
             quiet=quiet,
         )
         keep_freed_memory()
-        result = trainer.run(stopper)
+        if not stopper.is_over(trainer.step):
+            task.prepare()  # until the first step, a signal ends the command at once
+        with stopper:
+            result = trainer.run(stopper)
         say(f"train: {result.step} steps, {result.seconds / 60:.1f} minutes, {run}", quiet=quiet)
         if processes.is_first:
             finish(
@@ -192,9 +203,10 @@ def _check_run_folder(run: Path, resume: bool) -> None:
     """A folder is empty, or a run to resume; never overwrite a model that came from elsewhere."""
     from stages.errors import DataMismatch
     from stages.nn.model_file import CONFIG_NAME
+    from stages.training.checkpoint import has_checkpoint
     from stages.training.loop import CHECKPOINTS_NAME
 
-    begun = any((run / CHECKPOINTS_NAME).glob("step-*"))
+    begun = has_checkpoint(run / CHECKPOINTS_NAME)
     if begun and not resume:
         raise DataMismatch(f"{run} has a checkpoint: leave out --no-resume, or use another -o")
     if not begun and (run / CONFIG_NAME).exists():

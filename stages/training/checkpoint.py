@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 KEPT = 2
 STATE_NAME = "state.json"
 TENSORS_NAME = "tensors.safetensors"
+UNFINISHED = ".tmp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,10 @@ class Checkpoint:
     seconds: float
     """Spent in training so far, over all invocations."""
 
+    origin: str | None = ""
+    """Fingerprint of the model whose weights the run started from, empty where it started from
+    none; None in a checkpoint that was written before this was kept."""
+
     tensors: dict[str, Tensor]
     """`model/...`, `average/...`, `optimiser/...`, `task/...`."""
 
@@ -47,15 +52,17 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint to `folder/step-00001000` and remove all but the last two.
 
-    Everything goes to a `.tmp` folder first, is synced, and gets its name last.
+    Everything goes to a `.tmp` folder first, is synced, and gets its name last. What a killed run
+    left half-written goes, too.
 
     Raises:
         StageFailure: if it cannot be written; older checkpoints are then untouched.
     """
     target = folder / f"step-{checkpoint.step:08d}"
-    temporary = target.with_name(target.name + ".tmp")
+    temporary = target.with_name(target.name + UNFINISHED)
+    for left in folder.glob(f"step-*{UNFINISHED}"):
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         tensors = {
             name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()
@@ -67,6 +74,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             "settings": checkpoint.settings,
             "data": checkpoint.data_fingerprint,
             "seconds": checkpoint.seconds,
+            "origin": checkpoint.origin,
             "sha256": hash_file(temporary / TENSORS_NAME),
         }
         (temporary / STATE_NAME).write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
@@ -102,8 +110,13 @@ def load_checkpoint(folder: Path, warn: Callable[[str], None]) -> Checkpoint | N
     return None
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a checkpoint is there, be it damaged; half-written ones are none."""
+    return bool(_finished(folder))
+
+
 def _finished(folder: Path) -> list[Path]:
-    found = (path for path in folder.glob("step-*") if path.is_dir() and path.suffix != ".tmp")
+    found = (p for p in folder.glob("step-*") if p.is_dir() and p.suffix != UNFINISHED)
     return sorted(found)
 
 
@@ -118,6 +131,7 @@ def _read(path: Path) -> Checkpoint:
         settings=dict(state["settings"]),
         data_fingerprint=str(state["data"]),
         seconds=float(state["seconds"]),
+        origin=state.get("origin"),
         tensors=load_file(str(path / TENSORS_NAME)),
     )
 

@@ -16,6 +16,7 @@ from stages.errors import DataMismatch, StageFailure
 from stages.nn.saved_weights import as_saved
 from stages.training.checkpoint import (
     Checkpoint,
+    has_checkpoint,
     load_checkpoint,
     load_optimiser_tensors,
     optimiser_tensors,
@@ -26,6 +27,7 @@ from stages.training.distributed import Processes
 from stages.training.ema import WeightAverage
 from stages.training.loading import Unread, batches_from, worker_deaths_told
 from stages.training.metrics import Meter, MetricsWriter
+from stages.training.origin import fingerprint_of, require_same_origin
 from stages.training.seeds import derive_seed
 from stages.training.settings import require_same_settings
 from stages.training.stopping import Stopper
@@ -63,6 +65,7 @@ class Trainer(Generic[Batch]):
         task: Task[Batch],
         run: Path,
         *,
+        init: Path | None = None,
         processes: Processes | None = None,
         workers: int = 0,
         report: Callable[[int, dict[str, float]], None] = lambda step, values: None,
@@ -73,13 +76,15 @@ class Trainer(Generic[Batch]):
         Args:
             task: what to train; its networks are trained in place.
             run: the folder of the run, made if need be.
+            init: a model folder whose weights a run without a checkpoint starts from.
             processes: those that train together.
             workers: processes that make batches ahead.
             report: called with a step and its numbers whenever some are logged.
             warn: called with a sentence for the user.
 
         Raises:
-            DataMismatch: if there are more processes than windows in a batch.
+            DataMismatch: if there are more processes than windows in a batch, or the model in
+                `init` does not fit.
         """
         self.task, self.run_folder = task, run
         self.settings = task.settings
@@ -94,6 +99,9 @@ class Trainer(Generic[Batch]):
         self.seconds = 0.0
         self.latest: dict[str, float] = {}
         self._meter = Meter()
+        self._as_it_starts = False
+        self._init = init
+        self._origin: str | None = self._start_from(init)
         for module in task.players.values():
             self.processes.share_weights(module.train())
         self._optimisers = {
@@ -101,6 +109,13 @@ class Trainer(Generic[Batch]):
         }
         self._average = WeightAverage(task.players[MODEL], self.settings.ema_decay)
         self._board: MetricsWriter | None = None
+
+    def _start_from(self, init: Path | None) -> str:
+        """Take a model's weights, unless a checkpoint has newer ones; gives its fingerprint."""
+        if init is None or has_checkpoint(self.run_folder / CHECKPOINTS_NAME):
+            return ""
+        self.task.initialise(init)
+        return fingerprint_of(init)
 
     def _optimiser(self, module: nn.Module) -> torch.optim.Optimizer:
         optimiser = self.settings.optimiser
@@ -115,7 +130,8 @@ class Trainer(Generic[Batch]):
         """Go back to the run's last checkpoint; False where it has none.
 
         Raises:
-            DataMismatch: if it was made under other settings or from other data.
+            DataMismatch: if it was made under other settings, from other data or from another
+                `init`, which need not be there any more.
         """
         saved = load_checkpoint(self.run_folder / CHECKPOINTS_NAME, self.warn)
         if saved is None:
@@ -127,6 +143,9 @@ class Trainer(Generic[Batch]):
                 f"{where} was started on other training data: resume it on the same, or use "
                 "another -o"
             )
+        if self._init is not None:
+            require_same_origin(self._init, saved.origin, run=where)
+        self._origin = saved.origin
         self._put_back(self.task.players, saved.tensors)
         self._average.load_state_dict(take(saved.tensors, "average/"))
         if self.processes.is_first:  # it has what all of them counted
@@ -135,7 +154,10 @@ class Trainer(Generic[Batch]):
         return True
 
     def save(self) -> None:
-        """Write a checkpoint and the model folder; all processes call it, the first one writes."""
+        """Write a checkpoint and the model folder; all processes call it, the first one writes.
+
+        A model without a step is written only where none was asked for.
+        """
         counted = self._meter.gathered(self.processes, self.task.device)
         if not self.processes.is_first:
             return
@@ -147,9 +169,12 @@ class Trainer(Generic[Batch]):
             settings=self.settings.to_json(),
             data_fingerprint=self.task.data_fingerprint,
             seconds=self.seconds,
+            origin=self._origin,
             tensors=tensors,
         )
         save_checkpoint(self.run_folder / CHECKPOINTS_NAME, checkpoint)
+        if not (self.step or self._as_it_starts):
+            return
         extra = {
             "version": __version__,
             "steps": self.step,
@@ -199,6 +224,7 @@ class Trainer(Generic[Batch]):
                 read.
         """
         start = self.step
+        self._as_it_starts = stopper.limits.max_steps == 0
         try:
             if self.processes.is_first:
                 self._board = MetricsWriter(self.run_folder, resume_step=self.step)
@@ -207,6 +233,11 @@ class Trainer(Generic[Batch]):
             self.save()
             if self.step > start:
                 self._validate()
+            elif not (self.step or self._as_it_starts):
+                self.warn(
+                    "the run was over before its first step, so nothing was learnt yet and no "
+                    f"model was written to {self.run_folder}: the same command goes on"
+                )
         except OSError as error:
             raise StageFailure(f"{self.run_folder} cannot be written ({error})") from error
         finally:
@@ -223,6 +254,7 @@ class Trainer(Generic[Batch]):
     def _steps(self, stopper: Stopper) -> None:
         if self._agreed(stopper.is_over(self.step))[0]:
             return
+        self.task.prepare()
         batches = batches_from(
             self.task.data,
             start=self.step,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +51,10 @@ def build_pitch_store(
     hop: int,
     lowest: float,
     highest: float,
+    workers: int,
     warn: Callable[[str], None],
 ) -> PitchStore:
-    """Track the pitch of files in all cores, but of those that `folder` has already.
+    """Track the pitch of files in worker processes, but of those that `folder` has already.
 
     What was found is kept file by file, so that an interrupted run goes on where it was. Files
     that cannot be read have none.
@@ -66,10 +66,11 @@ def build_pitch_store(
         hop: samples from one point to the next.
         lowest: Hz, of what is looked for.
         highest: Hz, likewise.
+        workers: processes that track; there is one at least.
         warn: takes a sentence for the user.
 
     Raises:
-        StageFailure: if pyworld is not installed.
+        StageFailure: if pyworld is not installed, or a process dies.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / PITCH_NAME).open("a+b") as pitch, (folder / LENGTHS_NAME).open("a+b") as lengths:
@@ -87,7 +88,7 @@ def build_pitch_store(
                 sample_rate, seconds=hop / sample_rate, lowest=lowest, highest=highest
             )
             try:
-                for _, found in team.map(rest, workers=len(os.sched_getaffinity(0))):
+                for _, found in team.map(rest, workers=max(1, workers)):
                     points = np.empty(0, np.float32) if isinstance(found, RowFailure) else found
                     pitch.write(points.tobytes())
                     pitch.flush()

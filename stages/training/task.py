@@ -75,6 +75,10 @@ class Task(ABC, Generic[Batch]):
         del step
         return (MODEL,)
 
+    def prepare(self) -> None:
+        """Work out what the first step needs of the data, in every process; nothing where it is
+        there already. It may take minutes."""
+
     @abstractmethod
     def loss(self, player: str, batch: Batch, step: int) -> StepOutput:
         """A micro-batch's loss for one player; moves the batch to `device` itself.

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,11 @@ import torch
 from safetensors.torch import load_file
 
 from stages.codec.registry import load_codec
+from stages.errors import DataMismatch
 from stages.nn.model_file import WEIGHTS_NAME
 from stages.semantic.kmeans import load_kmeans, save_kmeans
 from stages.shards.reader import open_rows
+from stages.training.token_store import build_store
 from tests.tiny_whisper import tiny_whisper
 
 TINY = [
@@ -290,6 +293,81 @@ def test_signals_save_and_end(
     assert (tmp_path / "config.json").exists()
     (saved,) = (tmp_path / "checkpoint").iterdir()
     assert json.loads((saved / "state.json").read_text())["step"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("model", "prepares"),
+    [
+        ("soundstorm", "stages.training.token_store.build_store"),
+        ("codec", "stages.training.tasks.codec.CodecTask.first_batches"),
+    ],
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_preparation_at_once(
+    command: Command,
+    pipeline: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    prepares: str,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    def prepare(*arguments: Any, **more: Any) -> None:
+        signal.raise_signal(number)
+        pytest.fail("the signal was not heeded")
+
+    monkeypatch.setattr(prepares, prepare)
+    ended = command("train", pipeline.full, "-o", tmp_path / "run", "--model", model,
+                    "--device", "cpu", "--max-steps", 1)  # fmt: skip
+    assert ended.code == code
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_minutes_count_from_the_start_and_without_a_step_there_is_no_model(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*arguments: Any, **more: Any) -> Any:
+        time.sleep(0.1)
+        return build_store(*arguments, **more)
+
+    arguments = ["train", pipeline.full, "-o", tmp_path, *TINY, "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.training.token_store.build_store", build)
+        ended = command(*arguments, "--max-minutes", 0.1 / 60)
+    assert (ended.code, ended.err) == (
+        0,
+        "train: the run was over before its first step, so nothing was learnt yet and no model was "
+        f"written to {tmp_path}: the same command goes on\n",
+    )
+    assert not (tmp_path / "config.json").exists()
+    assert command(*arguments, "--max-steps", 1).code == 0
+    assert (tmp_path / "config.json").exists()
+
+
+def test_pitch_is_tracked_in_as_many_processes_as_were_asked_for(
+    command: Command, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def build(*arguments: Any, workers: int, **more: Any) -> None:
+        asked.append(workers)
+        raise DataMismatch("that is all")
+
+    monkeypatch.setattr("stages.training.pitch_store.build_pitch_store", build)
+    ended = command("train", corpus, "-o", tmp_path, "--model", "source-filter", "--codec", "mini",
+                    "--workers", 3)  # fmt: skip
+    assert ended.err == "soundstorm: that is all\n"
+    assert asked == [3]
+
+
+def test_a_half_written_checkpoint_is_no_run(
+    command: Command, pipeline: SimpleNamespace, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint" / "step-00000009.tmp").mkdir(parents=True)
+    arguments = ["train", pipeline.full, "-o", tmp_path, *TINY, "--max-steps", 1, "--no-resume"]
+    assert command(*arguments).code == 0
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["step-00000001"]
 
 
 @pytest.mark.cluster

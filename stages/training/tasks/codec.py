@@ -41,8 +41,10 @@ class CodecTask(SpeechTask):
         self.network = MelCodec(self.config).to(self.device)
         self.players = {MODEL: self.network}
 
-    def _start_codes(self) -> None:
+    def prepare(self) -> None:
         """Start the codes on many more frames than a batch has, the same in every process."""
+        if self.network.quantizer.started:
+            return
         there_are = math.ceil(self.seconds_of_speech * self.config.frame_rate)
         wanted = min(START_FRAMES * self.config.codebook_size, there_are)
         found: list[Tensor] = []
@@ -55,8 +57,6 @@ class CodecTask(SpeechTask):
 
     def loss(self, player: str, batch: SpeechBatch, step: int) -> StepOutput:
         del player, step
-        if not self.network.quantizer.started:
-            self._start_codes()
         samples, lengths, _ = self.arrive(batch)
         loss, numbers = self.network.loss(samples, lengths)
         frames = numbers["frames"]

@@ -45,6 +45,9 @@ class TaskInputs:
     warn: Callable[[str], None]
     """Takes a sentence for the user."""
 
+    workers: int = 0
+    """Processes for what is worked out of recordings before the first step; one at least."""
+
 
 def _soundstorm(settings: TrainingSettings, inputs: TaskInputs) -> Task[Any]:
     from stages.training.tasks.soundstorm import SoundStormTask
@@ -182,7 +185,10 @@ def _with_pitch(
     def find(some: SpeechSet) -> SpeechSet:
         name = hash_json([some.fingerprint, some.paths, tracked])[:16]
         folder = inputs.run / CACHE_NAME / f"{name}-pitch"
-        build = partial(build_pitch_store, some.paths, folder, **tracked, warn=inputs.warn)
+        build = partial(
+            build_pitch_store, some.paths, folder, **tracked, workers=inputs.workers,
+            warn=inputs.warn,
+        )  # fmt: skip
         return replace(some, pitch=_first_alone(build, inputs))
 
     return {**speech, "speech": find(speech["speech"]),

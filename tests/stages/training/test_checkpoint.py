@@ -14,6 +14,7 @@ import torch
 from stages.errors import DataMismatch, StageFailure
 from stages.training.checkpoint import (
     Checkpoint,
+    has_checkpoint,
     load_checkpoint,
     load_optimiser_tensors,
     optimiser_tensors,
@@ -126,6 +127,14 @@ def test_killed_while_writing_it_leaves_the_one_before(tmp_path: Path, moment: s
     assert found.step == 1
     save_checkpoint(tmp_path, checkpoint(2))
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
+    (tmp_path / "step-00000007.tmp").mkdir()
+    assert not has_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, checkpoint(1))
+    assert has_checkpoint(tmp_path)
+    assert names(tmp_path) == ["step-00000001"]
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

@@ -171,6 +171,28 @@ def test_minutes_end_a_run(make_task: MakeTask, tmp_path: Path) -> None:
     assert result.step == 2  # asked at 25 s, 50 s, 75 s
 
 
+def test_without_a_step_there_is_no_model_unless_none_was_asked_for(
+    make_task: MakeTask, tmp_path: Path
+) -> None:
+    """And what was worked out before it is kept for the next time."""
+    warnings: list[str] = []
+    trainer = Trainer(make_task(tmp_path), tmp_path, warn=warnings.append)
+    assert trainer.run(Stopper(Limits(max_minutes=0.0))).step == 0
+    assert warnings == [
+        "the run was over before its first step, so nothing was learnt yet and no model was "
+        f"written to {tmp_path}: the same command goes on"
+    ]
+    assert not (tmp_path / "config.json").exists()
+    run_to(make_task(tmp_path), tmp_path, 1, warn=pytest.fail)
+    (tmp_path / "config.json").unlink()
+    again = Trainer(make_task(tmp_path), tmp_path, warn=pytest.fail)
+    assert again.resume()
+    again.run(Stopper(Limits(max_minutes=0.0)))  # it has a step, of the last time
+    assert (tmp_path / "config.json").exists()
+    run_to(make_task(tmp_path / "as-it-starts"), tmp_path / "as-it-starts", 0, warn=pytest.fail)
+    assert (tmp_path / "as-it-starts" / "config.json").exists()
+
+
 def test_checkpoints_are_written_on_the_way(make_task: MakeTask, tmp_path: Path) -> None:
     trainer = Trainer(make_task(tmp_path), tmp_path)
     seen: list[list[str]] = []

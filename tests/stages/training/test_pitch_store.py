@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import stages.training.pitch_store
 from stages.errors import StageFailure
 from stages.training.pitch_store import LENGTHS_NAME, PITCH_NAME, PitchStore, build_pitch_store
 
@@ -15,7 +18,7 @@ from stages.training.pitch_store import LENGTHS_NAME, PITCH_NAME, PitchStore, bu
 def build(corpus: Path, folder: Path, told: list[str], *more: str) -> PitchStore:
     paths = [str(corpus / f"s0/u{n}") + end for n, end in enumerate((".wav", ".flac", ".ogg"))]
     return build_pitch_store(
-        [*paths, *more], folder, sample_rate=16_000, hop=80, lowest=60, highest=500,
+        [*paths, *more], folder, sample_rate=16_000, hop=80, lowest=60, highest=500, workers=2,
         warn=told.append,
     )  # fmt: skip
 
@@ -58,3 +61,26 @@ def test_without_pyworld_nothing_is_begun(
     monkeypatch.setitem(sys.modules, "pyworld", None)
     with pytest.raises(StageFailure, match="needs pyworld"):
         build(corpus, tmp_path / "store", [])
+
+
+@pytest.mark.parametrize(("asked", "started"), [(0, 1), (1, 1), (3, 3)])
+def test_as_many_processes_track_as_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, started: int
+) -> None:
+    teams: list[int] = []
+
+    class Team:
+        def map(self, paths: list[str], *, workers: int) -> Iterator[tuple[int, Any]]:
+            teams.append(workers)
+            yield from enumerate(np.ones(2, np.float32) for _ in paths)
+
+        def end(self) -> None:
+            pass
+
+    monkeypatch.setattr(stages.training.pitch_store, "tracking_team", lambda *a, **more: Team())
+    store = build_pitch_store(
+        ["a", "b"], tmp_path, sample_rate=16_000, hop=80, lowest=60, highest=500, workers=asked,
+        warn=lambda text: None,
+    )  # fmt: skip
+    assert teams == [started]
+    assert store.offsets.tolist() == [0, 2, 4]
