@@ -165,7 +165,7 @@ def _write(found: Bench, folder: Path, *, quiet: bool) -> None:
     with atomic_path(folder / JSON_NAME) as path:
         path.write_text(json.dumps(found.to_json(), indent=2) + "\n")
     with atomic_path(folder / MARKDOWN_NAME) as path:
-        path.write_text(bench_markdown(found) + "\n")
+        path.write_text(bench_markdown(found) + "\n", encoding="utf-8")
     if find_spec("matplotlib") is None:
         for name in (ROOFLINE_NAME, GROWTH_NAME):
             (folder / name).unlink(missing_ok=True)

@@ -49,9 +49,10 @@ def eval_mos(
     if output is not None:
         folder = Path(output)
         with atomic_path(folder / MOS_JSON) as path:
-            path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+            text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+            path.write_text(text, encoding="utf-8")
         with atomic_path(folder / TABLE_MD) as path:
-            path.write_text(markdown(grids))
+            path.write_text(markdown(grids), encoding="utf-8")
         result["output"] = output
     if report.agreement is None:
         say("eval mos: no agreement: raters share no sample, or all scores are equal", quiet=quiet)

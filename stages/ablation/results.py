@@ -126,9 +126,9 @@ def write(folder: Path, result: Mapping[str, Any], metrics: Sequence[Metric]) ->
     """
     with atomic_path(folder / ABLATION_JSON) as path:
         text = json.dumps(result, indent=2, ensure_ascii=False, sort_keys=True)
-        path.write_text(text + "\n")
+        path.write_text(text + "\n", encoding="utf-8")
     with atomic_path(folder / TABLE_MD) as path:
-        path.write_text(f"{markdown(grids(result, metrics))}\n{STAR}\n")
+        path.write_text(f"{markdown(grids(result, metrics))}\n{STAR}\n", encoding="utf-8")
     if find_spec("matplotlib") is None:
         return "matplotlib is not installed: pip install 'soundstorm[eval]'"
     from stages.report.figures import figure_4, figure_passes

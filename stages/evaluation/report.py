@@ -176,9 +176,10 @@ def write_report(
         StageFailure: if the folder cannot be written to.
     """
     with atomic_path(folder / SCORES_JSON) as path:
-        path.write_text(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+        path.write_text(text + "\n", encoding="utf-8")
     with atomic_path(folder / TABLE_MD) as path:
-        path.write_text(markdown(grids_of(comparison, masked)))
+        path.write_text(markdown(grids_of(comparison, masked)), encoding="utf-8")
     if comparison is not None:
         with atomic_path(folder / SCORES_PARQUET) as path:
             pq.write_table(utterance_table(comparison), path, compression="zstd")

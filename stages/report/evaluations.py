@@ -203,7 +203,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 def _scores(folder: Path) -> dict[str, Any]:
     path = folder / SCORES_JSON
     try:
-        value: dict[str, Any] = json.loads(path.read_text())
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise DataMismatch(
             f"{folder} has no {SCORES_JSON}: give a folder that soundstorm eval -o wrote"

@@ -6,6 +6,7 @@ levels, as passes have one (`schedule.py`). `docs/passes.md` says what either is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from stages.errors import DataMismatch
@@ -34,7 +35,7 @@ def runs_a_pass(guidance: Guidance, levels: Iterable[int]) -> int:
 def check_guidance(guidance: Guidance) -> None:
     """DataMismatch if it is no guidance."""
     for value in _values(guidance):
-        if not 0.0 <= value:
+        if math.isnan(value) or value < 0.0:
             raise DataMismatch(f"a guidance of {value} is not 0 or more")
         if value > _MOST:
             raise DataMismatch(f"a guidance of {value:g} is beyond {_MOST:g}: 1 to 3 is of use")

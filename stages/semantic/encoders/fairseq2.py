@@ -208,7 +208,7 @@ def _from_card(name: str, path: Path | None) -> tuple[Any, Any]:
         if card is None:
             raise DataMismatch(f"fairseq2 has no asset called {name}")
     else:
-        metadata = YAML(typ="safe").load(path.read_text())
+        metadata = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
         if not isinstance(metadata, dict):
             raise DataMismatch(f"{path} is no asset card of fairseq2")
         # A relative checkpoint is relative to its card.
