@@ -232,9 +232,9 @@ def test_searched_units_are_of_the_same_kmeans_and_others(whisper: Path, tmp_pat
     assert moved < 0.5 * np.linalg.norm(np.roll(found_there, 7, axis=0) - plain, axis=1).mean()
 
 
-def test_a_quick_search_is_another_and_full_is_the_default(whisper: Path, tmp_path: Path) -> None:
+def test_a_full_search_is_another_and_quick_is_the_default(whisper: Path, tmp_path: Path) -> None:
     searches = []
-    for options in ([], ["--search-effort", "full"], ["--search-effort", "quick"]):
+    for options in ([], ["--search-effort", "quick"], ["--search-effort", "full"]):
         output = tmp_path / str(len(searches))
         ear = ["--search", f"whisper:{whisper}", "-q"]
         assert command("tokenize-semantic", VOICE, "-o", output, *ear, *options) == 0

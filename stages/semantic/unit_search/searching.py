@@ -47,7 +47,7 @@ class SearchSettings:
     """What a round in which nothing helped leaves of `share`."""
 
 
-EFFORTS = {"full": SearchSettings(), "quick": SearchSettings(steps=10, rate=0.1, rounds=2)}
+EFFORTS = {"quick": SearchSettings(steps=10, rate=0.1, rounds=2), "full": SearchSettings()}
 """By name; `docs/search.md` says what each is worth and how long it takes."""
 
 
