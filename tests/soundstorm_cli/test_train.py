@@ -318,8 +318,13 @@ def test_a_signal_ends_preparation_at_once(
         pytest.fail("the signal was not heeded")
 
     monkeypatch.setattr(prepares, prepare)
-    ended = command("train", pipeline.full, "-o", tmp_path / "run", "--model", model,
-                    "--device", "cpu", "--max-steps", 1)  # fmt: skip
+    # A shell starts jobs in the background with Ctrl-C ignored, these tests perhaps, too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = command("train", pipeline.full, "-o", tmp_path / "run", "--model", model,
+                        "--device", "cpu", "--max-steps", 1)  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.code == code
     assert not (tmp_path / "run" / "checkpoint").exists()
 
