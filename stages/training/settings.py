@@ -220,7 +220,7 @@ def read_toml(path: str) -> dict[str, Any]:
         DataMismatch: if it cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataMismatch(f"{path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
