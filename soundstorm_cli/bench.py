@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -107,6 +106,7 @@ def bench(
     passes) has a process of its own. Weights are random and audio is made up, since time does not
     depend on them. Leave the machine alone meanwhile.
     """
+    from stages.shards.writer import require_writable
     from stages.soundstorm.schedule import PAPER_ITERATIONS
     from stages.speed.bench import bench as run_bench
     from stages.speed.cells import TASKS, Choice
@@ -123,7 +123,7 @@ def bench(
     )
     device = pick_device(device)
     if output is not None:
-        _require_writable(Path(output))
+        require_writable(Path(output))
     found = run_bench(
         choice,
         Limits(budget=budget_seconds, repeats=repeats),
@@ -143,18 +143,6 @@ def bench(
         keep_going=False,
         as_json=as_json,
     )
-
-
-def _require_writable(folder: Path) -> None:
-    """Make the folder, and a file in it that goes at once: measuring may take hours."""
-    from stages.shards.writer import cannot_write
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise cannot_write(folder, error) from None
 
 
 def _write(found: Bench, folder: Path, *, quiet: bool) -> None:

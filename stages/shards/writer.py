@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,15 +73,12 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except FileExistsError:
-        raise StageFailure(
-            f"{folder} cannot be written to, being a file: give a folder, or a name that ends in "
-            ".parquet"
-        ) from None
+        raise StageFailure(f"{folder} cannot be written (it is a file): name a folder") from None
     except OSError as error:
         raise cannot_write(folder, error) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StageFailure(f"{folder} cannot be written (no permission)")
 
 
 def write_shard(

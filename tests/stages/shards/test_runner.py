@@ -311,7 +311,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     tmp_path, utterances, toy_semantic
 ):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StageFailure, match="being a file: give a folder"):
+    with pytest.raises(StageFailure, match=r"cannot be written \(it is a file\): name a folder"):
         run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "file"))
     with pytest.raises(StageFailure, match="cannot be written"):
         run_row_stage(toy_semantic, utterances(*IDS), output=str(tmp_path / "file/x.parquet"))
