@@ -44,6 +44,8 @@ def _require_something(path: str) -> None:
         raise DataMismatch(f"{path} does not exist: give {TAKES}")
     if Path(path).is_dir() and not is_token_set(path):
         raise DataMismatch(f"{path} holds neither shards nor a model: give {TAKES}")
+    if Path(path).is_file() and not is_token_set(path):
+        raise DataMismatch(f"{path} is no shard, whose name ends in .parquet: give {TAKES}")
 
 
 def _describe_model(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,11 @@ def test_what_looks_like_markup_is_shown_as_it_is(tmp_path: Path, command) -> No
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("nope", "does not exist"), ("s0", "holds neither shards nor a model")],
+    [
+        ("nope", "does not exist"),
+        ("s0", "holds neither shards nor a model"),
+        ("manifest.tsv", "is no shard, whose name ends in .parquet"),
+    ],
 )
 def test_what_can_be_inspected_is_named(name: str, sentence: str, corpus: Path, command) -> None:
     path = corpus / name
