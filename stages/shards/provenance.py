@@ -160,7 +160,7 @@ class Provenance:
             what = f"with another {made[0]}"
         raise DataMismatch(
             f"{ours} was made {what} than {theirs}: run the stage to the end with one choice of "
-            "options, so that all parts of the set are alike"
+            "options, on machines of one kind, so that all parts of the set are alike"
         )
 
     def to_metadata(self) -> dict[bytes, bytes]:
