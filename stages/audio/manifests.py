@@ -145,9 +145,8 @@ def table_records(path: Path, file: Any) -> Iterator[tuple[int, dict[str, Any]]]
         # Transcripts hold quotation marks that quote nothing.
         reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(
-            file, strict=True
-        )  # or a quotation mark left open takes all that follows
+        # Strict, or a quotation mark left open takes all that follows.
+        reader = csv.reader(file, strict=True)
     began = 1
     try:
         header = [name.strip().lower() for name in next(reader, [])]

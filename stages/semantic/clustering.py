@@ -150,8 +150,9 @@ def fit_kmeans(
 
 
 def _require_enough(
-    frames: int, clusters: int, failures: Sequence[tuple[str, str]], utterances: int
+    frames: int, clusters: int, failures: Sequence[tuple[str, str]] = (), utterances: int = 0
 ) -> None:
+    """Refuse too few frames, with the reason where recordings could not be read."""
     if frames >= clusters:
         return
     unread = ""
@@ -179,7 +180,7 @@ def cluster(
     Raises:
         DataMismatch: if there are fewer frames than clusters.
     """
-    _require_enough(pool.total, config.clusters, [], 0)
+    _require_enough(pool.total, config.clusters)
     sample = pool.sample()
     start = faiss.Kmeans(
         sample.shape[1],

@@ -104,6 +104,12 @@ def test_two_streams_one_after_the_other_are_refused():
     assert len(read(stream)) == 3
 
 
+@pytest.mark.parametrize("cut", range(9))
+def test_a_stream_whose_rows_are_counted_needs_no_more(cut):
+    stream = make_stream(3)
+    assert len(read(stream[: len(stream) - cut])) == 3
+
+
 def test_parquet_files_one_after_the_other_are_refused(tmp_path, utterances, toy_semantic):
     target = tmp_path / "x.parquet"
     run_row_stage(toy_semantic, utterances("a", "b"), output=str(target))
