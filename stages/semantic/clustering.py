@@ -107,10 +107,13 @@ def fit_kmeans(
             f"{config.memory / (1 << 30):.3g} GiB hold {capacity} frames of {encoder.dim} numbers, "
             f"fewer than {config.clusters} clusters: allow more memory"
         )
+
     # In an order that is random but the rows' own, so that stopping early is a fair sample; by
     # other numbers than the pool's keys, or what comes first would have its first frame sampled.
-    order = {row["id"]: row_random(config.seed, f"order of {row['id']}").random() for row in rows}
-    drawn = sorted(rows, key=lambda row: (order[row["id"]], row["id"]))
+    def place(row: dict[str, Any]) -> tuple[float, str]:
+        return row_random(config.seed, f"order of {row['id']}").random(), row["id"]
+
+    drawn = sorted(rows, key=place)
     failures: list[tuple[str, str]] = []
     utterances = 0
     with FramePool(encoder.dim, capacity=capacity, seed=config.seed, scratch=scratch) as pool:
