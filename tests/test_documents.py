@@ -22,7 +22,7 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_links_within_the_repository_lead_to_a_file_and_its_heading(document: Path) -> None:
     broken = []
     for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
@@ -33,6 +33,12 @@ def test_links_within_the_repository_lead_to_a_file_and_its_heading(document: Pa
         if not target.exists() or (heading and heading not in anchors(target)):
             broken.append(link)
     assert not broken
+
+
+def test_the_index_names_every_document() -> None:
+    index = (REPOSITORY / "docs" / "README.md").read_text()
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == pages
 
 
 def test_documents_that_code_points_to_exist() -> None:
